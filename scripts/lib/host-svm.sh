@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2153,SC2154,SC2054
+# AMD-V: QEMU TCG, with this machine's root over 9p. Sourced by scripts/host.
+
+# What the initramfs loads to reach the root; what is built in has no file.
+SVM_MODULES=(virtio_pci virtio_console 9pnet_virtio 9p overlay)
+
+# copy_module FILE DIR: as the plain .ko that every insmod takes.
+copy_module()
+{
+	local name
+
+	name=$(basename "$1")
+	case $1 in
+	*.ko) cp "$1" "$2/" ;;
+	*.ko.xz) xz -dc "$1" >"$2/${name%.xz}" ;;
+	*.ko.zst) zstd -qdc "$1" >"$2/${name%.zst}" ;;
+	*) die "$1: unknown kind of module" ;;
+	esac
+}
+
+# Build, or find in the cache, the initramfs that mounts the root over 9p. It
+# depends on the kernel's modules, busybox and our own init only.
+svm_initrd()
+{
+	local key out tmp m verb path
+
+	key=$({ echo "$RELEASE"; stat -c '%Y' "$MODDIR/modules.dep" 2>/dev/null || true
+		cat "$TOP/scripts/lib/svm-init" "$(command -v busybox)"; } | fingerprint)
+	out=$CACHE/initrd-svm-$RELEASE-$key
+	if [ ! -e "$out" ]; then
+		mkdir -p "$CACHE"
+		tmp=$(mktemp -d "$CACHE/initrd.XXXXXX")
+		mkdir -p "$tmp"/{bin,modules,proc,sys,dev,newroot}
+		cp "$(command -v busybox)" "$tmp/bin/busybox"
+		cp "$TOP/scripts/lib/svm-init" "$tmp/init"
+		chmod 755 "$tmp/init"
+		: >"$tmp/modules/order"
+		for m in "${SVM_MODULES[@]}"; do
+			modprobe -d "${MODDIR%/lib/modules/*}/" -S "$RELEASE" \
+				--show-depends "$m" 2>/dev/null || true
+		done | while read -r verb path _; do
+			[ "$verb" = insmod ] || continue
+			copy_module "$path" "$tmp/modules"
+			basename "$path" | sed 's/\.ko.*/.ko/' >>"$tmp/modules/order"
+		done
+		(cd "$tmp" && find . | cpio -o -H newc --quiet -R 0:0) | gzip -1 >"$out.$$"
+		mv "$out.$$" "$out"
+		rm -rf "$tmp"
+	fi
+	echo "$out"
+}
+
+svm_job_files()
+{
+	local s
+
+	command_script "$PWD" >"$JOB/command"
+	module_list >"$JOB/modules"
+	printf '%s\n' "$MODDIR" >"$JOB/moddir"
+	for s in ${SHARES[@]+"${SHARES[@]}"}; do
+		echo "$s"
+	done >"$JOB/shares"
+	cp "$TOP/scripts/lib/svm-run" "$JOB/run"
+}
+
+# The arguments common to all runs, in QEMU_CMD.
+svm_qemu_command()
+{
+	local initrd=$1 n=0 s append
+
+	append="console=ttyS0 panic=-1 tsc=reliable no_timer_check random.trust_cpu=on audit=0"
+	append+=" apparmor=0 keel.interactive=$INTERACTIVE$APPEND"
+	QEMU_CMD=(qemu-system-x86_64 -machine q35,vmport=off,smbus=off -cpu "$CPU"
+		-smp "$CPUS" -m "$MEM" -nodefaults -no-user-config -display none -no-reboot
+		-kernel "$BZIMAGE" -initrd "$initrd" -append "$append"
+		-chardev "file,id=log,path=$JOB/kernel.log" -serial chardev:log
+		-virtfs "local,path=/,mount_tag=keelroot,readonly=on,security_model=none,multidevs=remap"
+		-virtfs "local,path=$JOB,mount_tag=keeljob,security_model=none,multidevs=remap"
+		-device virtio-serial-pci,max_ports=4)
+	for s in ${SHARES[@]+"${SHARES[@]}"}; do
+		QEMU_CMD+=(-virtfs "local,path=$s,mount_tag=keelshare$n,security_model=none,multidevs=remap")
+		n=$((n + 1))
+	done
+	if [ "$ICOUNT" = 1 ]; then
+		QEMU_CMD+=(-accel tcg -icount 'shift=0,sleep=off')
+	else
+		QEMU_CMD+=(-accel 'tcg,thread=multi')
+	fi
+	if [ "$INTERACTIVE" = 1 ]; then
+		QEMU_CMD+=(-chardev 'stdio,id=con,signal=off' -device 'virtconsole,chardev=con,nr=0')
+	else
+		QEMU_CMD+=(-chardev "file,id=out,path=$JOB/stdout.fifo"
+			-device 'virtserialport,chardev=out,name=keel.stdout,nr=1'
+			-chardev "file,id=err,path=$JOB/stderr.fifo"
+			-device 'virtserialport,chardev=err,name=keel.stderr,nr=2')
+	fi
+	QEMU_CMD+=(${QEMU_ARGS[@]+"${QEMU_ARGS[@]}"})
+}
+
+host_svm()
+{
+	local emulator=0 initrd kill_after=5 readers=()
+
+	KERNEL=${KERNEL:-6.1} CPUS=${CPUS:-2} MEM=${MEM:-2048}
+	need qemu-system-x86_64 qemu-system-x86
+	need busybox busybox-static
+	need cpio cpio
+	find_kernel
+	initrd=$(svm_initrd)
+	svm_job_files
+	svm_qemu_command "$initrd"
+	: >"$JOB/kernel.log"
+	[ "$VERBOSE" = 0 ] || { tail -n +1 -f "$JOB/kernel.log" >&2 & CHILDREN+=($!); }
+
+	# pdeathsig: should this script be killed outright, the emulator dies too.
+	if [ "$INTERACTIVE" = 1 ]; then
+		stty size >"$JOB/tty" 2>/dev/null || true
+		echo "${TERM:-vt100}" >>"$JOB/tty"
+		stty raw -echo 2>/dev/null || true
+		exec 3<&0
+		setpriv --pdeathsig KILL timeout --foreground -k $kill_after "$TIMEOUT" \
+			setpriv --pdeathsig KILL "${QEMU_CMD[@]}" <&3 2>"$JOB/emulator.log" &
+	else
+		mkfifo "$JOB/stdout.fifo" "$JOB/stderr.fifo"
+		cat "$JOB/stdout.fifo" & readers+=($!)
+		cat "$JOB/stderr.fifo" >&2 & readers+=($!)
+		setpriv --pdeathsig KILL timeout -k $kill_after "$TIMEOUT" \
+			setpriv --pdeathsig KILL "${QEMU_CMD[@]}" </dev/null \
+			>/dev/null 2>"$JOB/emulator.log" &
+	fi
+	EMULATOR=$!
+	CHILDREN+=("$EMULATOR" ${readers[@]+"${readers[@]}"})
+	wait "$EMULATOR" || emulator=$?
+	# A QEMU that failed to start never opened the pipes: its readers would wait.
+	if [ -n "${readers[*]-}" ] && [ ! -s "$JOB/started" ]; then
+		kill "${readers[@]}" 2>/dev/null || true
+	fi
+	[ -z "${readers[*]-}" ] || wait "${readers[@]}" 2>/dev/null || true
+	verdict "$emulator"
+}
