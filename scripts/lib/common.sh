@@ -41,3 +41,37 @@ debian_kernels()
 		[ -e "$f" ] && echo "${f#/boot/vmlinuz-}"
 	done | sort -V
 }
+
+# pack_cpio DIR: DIR as a compressed initramfs on standard output.
+pack_cpio()
+{
+	(cd "$1" && find . | sort | cpio -o -H newc --quiet -R 0:0) | gzip -1
+}
+
+# Libraries that FILE needs, one path per line. ldd runs the loader on it, which
+# is fine for what we pack: our own programs and Debian's.
+libraries()
+{
+	ldd "$1" 2>/dev/null | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) .*/\1/p'
+}
+
+# pack_file PATH[:AS] ROOT: copy a file or directory, at the same place or AS, with
+# the shared libraries of every program in it. Links are followed.
+pack_file()
+{
+	local from=${1%%:*} as=$1 root=$2 f lib
+
+	[ -e "$from" ] || die "--file $from: no such file"
+	[ "$as" = "$from" ] && as=$(realpath -s -- "$from")
+	as=${as#"$from":}
+	mkdir -p "$root/$(dirname "$as")"
+	cp -rL --no-preserve=ownership -- "$from" "$root/$as"
+	find "$root/$as" -type f | while read -r f; do
+		[ "$(head -c 4 "$f" | tr -d '\0')" = $'\x7fELF' ] || continue
+		libraries "$f"
+	done | sort -u | while read -r lib; do
+		[ -e "$root/$lib" ] && continue
+		mkdir -p "$root/$(dirname "$lib")"
+		cp -L -- "$lib" "$root/$lib"
+	done
+}

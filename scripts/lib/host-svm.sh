@@ -41,10 +41,12 @@ svm_initrd()
 				--show-depends "$m" 2>/dev/null || true
 		done | while read -r verb path _; do
 			[ "$verb" = insmod ] || continue
+			m=$(basename "$path" | sed 's/\.ko.*/.ko/')
+			[ ! -e "$tmp/modules/$m" ] || continue
 			copy_module "$path" "$tmp/modules"
-			basename "$path" | sed 's/\.ko.*/.ko/' >>"$tmp/modules/order"
+			echo "$m" >>"$tmp/modules/order"
 		done
-		(cd "$tmp" && find . | cpio -o -H newc --quiet -R 0:0) | gzip -1 >"$out.$$"
+		pack_cpio "$tmp" >"$out.$$"
 		mv "$out.$$" "$out"
 		rm -rf "$tmp"
 	fi
