@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The two objects everything else hangs on, a VM and a vCPU, and what their
+ * rooms offer to each other.
+ *
+ * Each field says who may touch it:
+ *   [C]  set at creation, constant afterwards
+ *   [O]  owner thread only: whoever holds vcpu->mutex
+ *   [V]  under vm->lock
+ *   [S]  written under vm->slots_lock, read under vm->srcu
+ *   [M]  under vm->mmu.lock
+ *   [A]  atomic, from any context
+ */
+#ifndef KEEL_H
+#define KEEL_H
+
+#include <linux/kvm.h>
+#include <linux/kvm_types.h>
+#include <linux/kref.h>
+#include <linux/mm_types.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/preempt.h>
+#include <linux/rcuwait.h>
+#include <linux/sched.h>
+#include <linux/srcu.h>
+#include <linux/types.h>
+#include <linux/xarray.h>
+
+#include "compat.h"
+#include "backend.h"
+#include "cpu/cpu.h"
+#include "mmu/mmu.h"
+#include "stats.h"
+
+#define KEEL_MAX_VCPUS		256
+#define KEEL_MAX_VCPU_ID	1024
+#define KEEL_MAX_MEMSLOTS	1024
+#define KEEL_MAX_VMS		4096
+
+#undef pr_fmt
+#define pr_fmt(fmt) "keel: " fmt
+
+struct keel_bus;
+struct keel_ioapic;
+struct keel_irq_routing;
+struct keel_lapic;
+struct keel_pic;
+struct keel_pit;
+
+/* Buses on which in-kernel devices and ioeventfds sit. */
+enum keel_bus_id {
+	KEEL_BUS_PIO,
+	KEEL_BUS_MMIO,
+	KEEL_NR_BUSES,
+};
+
+enum keel_irqchip_mode {
+	KEEL_IRQCHIP_NONE,	/* userspace has all interrupt controllers */
+	KEEL_IRQCHIP_KERNEL,	/* LAPIC, IOAPIC, PIC (and PIT) here */
+	KEEL_IRQCHIP_SPLIT,	/* LAPIC here, the rest in userspace */
+};
+
+/**
+ * struct keel_vm - one virtual machine
+ *
+ * Referenced by its file, by every vCPU and by whatever else can outlive the
+ * file (irqfds in flight). Freed when the last reference goes.
+ */
+struct keel_vm {
+	struct mm_struct *mm;			/* [C] the creator's; mmgrab()ed */
+	struct kref refs;			/* [A] */
+	struct mutex lock;			/* outermost, see docs/locking.md */
+	bool dead;				/* [A] set once: every call answers EIO */
+	struct list_head node;			/* main.c's list of VMs, under its lock */
+	char name[32];				/* [C] "pid-fd" for the log and debugfs */
+
+	/* memory */
+	struct mutex slots_lock;
+	struct srcu_struct srcu;		/* readers of slots and buses */
+	struct keel_slots __rcu *slots;		/* [S] */
+	struct keel_mmu mmu;
+	struct mmu_notifier notifier;		/* [C] */
+
+	/* vCPUs, by id, which is the initial APIC ID */
+	struct xarray vcpus;			/* written under lock, read under RCU */
+	int nr_vcpus;				/* [V] */
+	u32 bsp_id;				/* [V] until the first vCPU exists */
+
+	/* interrupt controllers and devices */
+	enum keel_irqchip_mode irqchip;		/* [V], constant once a vCPU exists */
+	u8 nr_userspace_ioapic_pins;		/* [V] split mode: GSIs below are the IOAPIC's */
+	bool x2apic_32bit_ids;			/* [V] KVM_CAP_X2APIC_API */
+	bool x2apic_no_broadcast_quirk;		/* [V] KVM_CAP_X2APIC_API */
+	struct keel_pic *pic;			/* [C] after KVM_CREATE_IRQCHIP */
+	struct keel_ioapic *ioapic;		/* [C] after KVM_CREATE_IRQCHIP */
+	struct keel_pit *pit;			/* [C] after KVM_CREATE_PIT2 */
+	struct mutex irq_lock;			/* writers of routing and irqfds */
+	struct keel_irq_routing __rcu *routing;	/* irq_lock; read under irq_srcu */
+	struct srcu_struct irq_srcu;		/* readers of routing, ack notifiers */
+	struct hlist_head irq_ack_notifiers;	/* irq_lock; read under irq_srcu */
+	struct list_head irqfds;		/* irqfds_lock */
+	spinlock_t irqfds_lock;
+	struct list_head ioeventfds;		/* slots_lock */
+	struct keel_bus __rcu *bus[KEEL_NR_BUSES]; /* slots_lock; read under srcu */
+	struct kvm_coalesced_mmio_ring *coalesced_ring; /* [C] page shared by all vCPUs */
+	spinlock_t ring_lock;
+	struct list_head coalesced_zones;	/* slots_lock */
+
+	/* time */
+	struct keel_vm_clock clock;
+
+	/* options set through KVM_ENABLE_CAP, constant once a vCPU exists */
+	bool exception_payload;			/* [V] */
+	bool triple_fault_event;		/* [V] */
+	u32 max_vcpu_id;			/* [V] */
+
+	struct keel_vm_stats stats;		/* [A] */
+	void *hw;				/* [C] backend's */
+};
+
+/* vcpu->mode: where the vCPU thread is, for those who want its attention. */
+enum keel_vcpu_mode {
+	KEEL_OUTSIDE_GUEST,
+	KEEL_IN_GUEST,		/* between the last check of requests and the exit */
+};
+
+/* vcpu->requests: what to do before the next entry. Bit numbers. */
+enum keel_request {
+	KEEL_REQ_EVENT,		/* interrupts or NMIs may have become deliverable */
+	KEEL_REQ_TLB_FLUSH,	/* guest-linear translations of this vCPU are stale */
+	KEEL_REQ_CLOCK,		/* rewrite the guest's pvclock page */
+	KEEL_REQ_TRIPLE_FAULT,	/* give KVM_EXIT_SHUTDOWN */
+	KEEL_REQ_UNBLOCK,	/* leave HLT: something to look at */
+	KEEL_REQ_IOAPIC_EOI,	/* give KVM_EXIT_IOAPIC_EOI for vcpu->eoi_vector */
+	KEEL_REQ_STEAL,		/* account steal time */
+};
+
+/*
+ * One access of an emulated instruction that userspace has to make. Reads are
+ * kept until the instruction retires, since it is executed again from its
+ * start when their data has come; writes are handed out after it retired.
+ */
+struct keel_io_frag {
+	gpa_t addr;		/* or port */
+	u8 len;			/* 1..8 */
+	bool pio;
+	u8 data[8];
+};
+
+#define KEEL_MAX_FRAGS	8
+
+enum keel_io_pending {
+	KEEL_IO_NONE,
+	KEEL_IO_PORT_IN,	/* plain IN: take the data, advance RIP */
+	KEEL_IO_PORT_OUT,	/* plain OUT: advance RIP */
+	KEEL_IO_EMULATE,	/* fragments of an emulated instruction */
+	KEEL_IO_HYPERCALL,	/* take the result, advance RIP */
+};
+
+struct keel_io {
+	enum keel_io_pending pending;
+	u8 size;		/* of a plain IN or OUT */
+	u64 rip;		/* of the instruction; it moved: do not complete */
+	u8 insn_len;
+	bool again;		/* KEEL_IO_EMULATE: not retired, execute it again */
+	bool waiting_read;	/* reads[nr_reads] is at userspace */
+	u8 nr_reads, nr_writes;
+	u8 next_write;		/* writes[next_write] is at userspace */
+	struct keel_io_frag reads[KEEL_MAX_FRAGS];
+	struct keel_io_frag writes[KEEL_MAX_FRAGS];
+};
+
+/**
+ * struct keel_vcpu - one virtual CPU
+ *
+ * The backend's own structure begins with this one.
+ */
+struct keel_vcpu {
+	struct keel_vm *vm;			/* [C] */
+	u32 id;					/* [C] initial APIC ID */
+	struct mutex mutex;			/* held by every vCPU ioctl */
+
+	/* what other contexts look at */
+	int mode;				/* [A] enum keel_vcpu_mode */
+	int cpu;				/* [A] loaded there, or -1 */
+	unsigned long requests;			/* [A] bits of enum keel_request */
+	struct task_struct __rcu *task;		/* the thread inside KVM_RUN */
+	struct rcuwait wait;			/* [A] HLT and wait-for-SIPI sleep here */
+
+	/* what the guest sees: registers, events, features */
+	struct keel_regs regs;			/* [O] */
+	struct keel_events events;		/* [O] */
+	struct keel_cpuid cpuid;		/* [O] */
+	struct keel_msrs msrs;			/* [O] */
+	struct keel_fpu fpu;			/* [O] */
+	struct keel_vcpu_clock clock;		/* [O] */
+	u32 mp_state;				/* [O] KVM_MP_STATE_ */
+	bool launched;				/* [O] KVM_RUN has entered the guest once */
+
+	/* the interrupt controller; nmi_queued is the only way in for NMIs */
+	struct keel_lapic *lapic;		/* [C] or NULL without in-kernel chip */
+	atomic_t nmi_queued;			/* [A] moved to events at entry */
+	u8 eoi_vector;				/* [O] for KEEL_REQ_IOAPIC_EOI */
+
+	/* the run page and what KVM_RUN left half done */
+	struct kvm_run *run;			/* [C] shared with userspace: hostile */
+	void *pio_page;				/* [C] shared with userspace: hostile */
+	struct keel_io io;			/* [O] */
+	struct keel_exit exit;			/* [O] the last exit, decoded */
+	sigset_t sigset;			/* [O] KVM_SET_SIGNAL_MASK */
+	bool sigset_active;			/* [O] */
+	u32 guest_debug;			/* [O] KVM_GUESTDBG_ */
+
+	/* memory */
+	u64 tlb_gen;				/* [O] vm->mmu.tlb_gen at the last flush */
+	struct keel_table_cache table_cache;	/* [O] */
+
+	struct preempt_notifier preempt;	/* [O] */
+	struct keel_vcpu_stats stats;		/* [O] */
+};
+
+/*
+ * What an exit handler, and every step of the run loop, answers: a negative
+ * errno fails KVM_RUN.
+ */
+#define KEEL_TO_USER	0	/* vcpu->run is filled: leave KVM_RUN with 0 */
+#define KEEL_RESUME	1	/* enter the guest again */
+
+/* main.c */
+extern const struct keel_backend *keel_backend;
+
+/**
+ * keel_hardware_get() - switch the extension on, on every CPU
+ *
+ * Context: process, may sleep.
+ * Return: 0, or -EBUSY when another hypervisor owns it (logged), -EIO when a
+ * CPU refused.
+ */
+int keel_hardware_get(void);
+void keel_hardware_put(void);
+
+/* vm.c */
+int keel_vm_create(unsigned long type);
+void keel_vm_get(struct keel_vm *vm);
+void keel_vm_put(struct keel_vm *vm);
+/**
+ * keel_vm_kill() - mark a VM that cannot go on
+ *
+ * Every later ioctl on it and its vCPUs answers EIO. From any context.
+ */
+void keel_vm_kill(struct keel_vm *vm, const char *why);
+bool keel_file_is_vm(struct file *file);
+
+/* vcpu.c */
+int keel_vcpu_create(struct keel_vm *vm, u32 id);
+void keel_vcpu_free(struct keel_vcpu *vcpu);
+void keel_vcpu_reset(struct keel_vcpu *vcpu, bool init);
+/* vcpu_load/put: bind the vCPU to this CPU so that its state can be read. */
+void keel_vcpu_load(struct keel_vcpu *vcpu);
+void keel_vcpu_put(struct keel_vcpu *vcpu);
+/**
+ * keel_vcpu_kick() - make a vCPU notice its requests
+ *
+ * Wakes it if it sleeps in HLT, makes it exit if it is in the guest. Set the
+ * request first. From any context, interrupts on or off.
+ */
+void keel_vcpu_kick(struct keel_vcpu *vcpu);
+
+/**
+ * keel_vcpu_by_id() - find a vCPU by its id (initial APIC ID)
+ *
+ * Context: any. vCPUs live as long as their VM, so the pointer stays good
+ * while the caller holds a reference to the VM.
+ * Return: the vCPU or NULL.
+ */
+static inline struct keel_vcpu *keel_vcpu_by_id(struct keel_vm *vm, u32 id)
+{
+	return xa_load(&vm->vcpus, id);
+}
+
+#define keel_for_each_vcpu(vm, id, vcpu)	\
+	xa_for_each(&(vm)->vcpus, id, vcpu)
+
+static inline void keel_request(struct keel_vcpu *vcpu, enum keel_request req)
+{
+	/* Pairs with the barrier in the run loop: publish the cause first. */
+	smp_mb__before_atomic();
+	set_bit(req, &vcpu->requests);
+}
+
+static inline bool keel_take_request(struct keel_vcpu *vcpu, enum keel_request req)
+{
+	if (!test_bit(req, &vcpu->requests))
+		return false;
+	clear_bit(req, &vcpu->requests);
+	/* Pairs with keel_request(). */
+	smp_mb__after_atomic();
+	return true;
+}
+
+/* run.c */
+int keel_vcpu_run(struct keel_vcpu *vcpu);
+
+/* exit.c */
+int keel_handle_exit(struct keel_vcpu *vcpu);
+int keel_skip_instruction(struct keel_vcpu *vcpu);
+int keel_internal_error(struct keel_vcpu *vcpu, u32 suberror);
+
+/* io.c: port and memory-mapped I/O, and the emulator's hands */
+int keel_emulate(struct keel_vcpu *vcpu);
+int keel_port_io(struct keel_vcpu *vcpu);
+int keel_complete_io(struct keel_vcpu *vcpu);
+int keel_fetch_insn(struct keel_vcpu *vcpu, struct insn *insn);
+
+/* ioctl tables: vm-ioctl.c, vcpu-ioctl.c */
+struct file_operations;
+extern const struct file_operations keel_vm_fops;
+extern const struct file_operations keel_vcpu_fops;
+int keel_check_extension(struct keel_vm *vm, long cap);
+
+#endif /* KEEL_H */

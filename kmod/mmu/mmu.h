@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Guest memory: slots say what exists, second-level tables say what is
+ * mapped, the MMU notifier keeps the second true to the host's own mappings.
+ */
+#ifndef KEEL_MMU_H
+#define KEEL_MMU_H
+
+#include <linux/interval_tree.h>
+#include <linux/kvm.h>
+#include <linux/kvm_types.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+
+struct keel_exit;
+struct keel_vcpu;
+struct keel_vm;
+
+static inline gfn_t keel_gfn(gpa_t gpa)
+{
+	return gpa >> PAGE_SHIFT;
+}
+
+static inline gpa_t keel_gpa(gfn_t gfn)
+{
+	return gfn << PAGE_SHIFT;
+}
+
+/**
+ * struct keel_slot - a range of guest memory and where the VMM has it
+ *
+ * Immutable once published, but for @dirty's bits: a change makes a new one.
+ */
+struct keel_slot {
+	u16 id;
+	u32 flags;			/* KVM_MEM_ */
+	gfn_t gfn;
+	u64 npages;
+	hva_t hva;
+	unsigned long *dirty;		/* a bit per page while KVM_MEM_LOG_DIRTY_PAGES */
+	struct interval_tree_node hva_node;	/* in vm->mmu.hva_tree, last byte included */
+};
+
+/* The slots sorted by gfn. Replaced as a whole; read under vm->srcu. */
+struct keel_slots {
+	struct rcu_head rcu;
+	int nr;
+	struct keel_slot *slot[];
+};
+
+/**
+ * struct keel_table_format - how EPT or NPT encodes an entry
+ * @present: an entry with none of these bits is not present
+ * @table: what an entry that points to a table has, beside the address
+ * @leaf: what every leaf has, beside the address and permissions
+ *
+ * SDM vol. 3 "EPT Translation Mechanism"; APM vol. 2 "Nested Paging".
+ */
+struct keel_table_format {
+	u64 present;
+	u64 table;
+	u64 leaf;
+	u64 large;		/* this entry of level 2 or 3 is a leaf */
+	u64 write;
+	u64 no_exec;		/* set to forbid execution (NPT), or 0 */
+	u64 exec;		/* set to allow execution (EPT), or 0 */
+	u64 accessed, dirty;	/* 0 when the CPU keeps no such bits */
+};
+
+#define KEEL_ROOT_LEVEL	4	/* 48 bits of guest-physical address */
+#define KEEL_MAX_GPA_BITS 48
+
+struct keel_mmu {
+	rwlock_t lock;		/* read: install leaves. write: remove, free tables */
+	u64 *root;		/* [C] top table, kernel address */
+	hpa_t root_pa;		/* [C] */
+	u8 max_level;		/* [C] largest leaf: 1, 2 (2M) or 3 (1G) */
+	struct rb_root_cached hva_tree;	/* slots by hva; lock for write */
+	/*
+	 * The notifier's and the slots' changes. A fault samples seq, looks
+	 * up and pins the page without the lock, and installs under the lock
+	 * only if seq is the same and no invalidation of its address is under way.
+	 */
+	unsigned long seq;	/* lock for write */
+	int invalidating;	/* lock for write */
+	hva_t inv_start, inv_end; /* union of invalidations under way */
+	u64 tlb_gen;		/* atomic; vCPUs compare with their own before entry */
+	atomic64_t tables;	/* pages of tables, for stats */
+};
+
+/* Table pages allocated before the lock is taken. */
+struct keel_table_cache {
+	int nr;
+	u64 *page[8];
+};
+
+int keel_mmu_init(struct keel_vm *vm);
+void keel_mmu_destroy(struct keel_vm *vm);
+void keel_table_cache_free(struct keel_table_cache *cache);
+
+/* fault.c */
+int keel_handle_page_fault(struct keel_vcpu *vcpu);
+
+/* tables.c: all under mmu.lock for write; return whether a flush is due */
+bool keel_tables_zap(struct keel_vm *vm, gfn_t start, gfn_t end);
+bool keel_tables_write_protect(struct keel_vm *vm, gfn_t start, gfn_t end);
+bool keel_tables_write_protect_mask(struct keel_vm *vm, gfn_t base, u64 mask);
+bool keel_tables_age(struct keel_vm *vm, gfn_t start, gfn_t end, bool clear);
+/* make all vCPUs forget translations; waits until none uses an old one */
+void keel_flush_tlbs(struct keel_vm *vm);
+
+/* notifier.c */
+int keel_notifier_register(struct keel_vm *vm);
+void keel_notifier_unregister(struct keel_vm *vm);
+
+/* slots.c */
+int keel_slots_init(struct keel_vm *vm);
+void keel_slots_destroy(struct keel_vm *vm);
+int keel_set_memory_region(struct keel_vm *vm, const struct kvm_userspace_memory_region *r);
+/* Under vm->srcu. Return: the slot that has @gfn, or NULL. */
+struct keel_slot *keel_slot_find(struct keel_vm *vm, gfn_t gfn);
+struct keel_slot *keel_slot_by_id(struct keel_vm *vm, int id);
+static inline hva_t keel_slot_hva(const struct keel_slot *slot, gfn_t gfn)
+{
+	return slot->hva + ((gfn - slot->gfn) << PAGE_SHIFT);
+}
+
+/* dirty.c */
+void keel_mark_dirty(struct keel_slot *slot, gfn_t gfn);
+int keel_get_dirty_log(struct keel_vm *vm, struct kvm_dirty_log *log);
+
+/* access.c: guest-physical memory by the kernel's own hand, marking it dirty */
+/**
+ * keel_guest_read() / keel_guest_write() - copy from or to guest-physical memory
+ *
+ * Context: process, the VM's mm is current, may sleep.
+ * Return: 0, or -EFAULT when part of it has no slot, is read-only, or its
+ * page cannot be had.
+ */
+int keel_guest_read(struct keel_vm *vm, gpa_t gpa, void *buf, size_t len);
+int keel_guest_write(struct keel_vm *vm, gpa_t gpa, const void *buf, size_t len);
+/* One u32 or u64 of page tables or of a LOCKed instruction. -EAGAIN: it changed. */
+int keel_guest_cmpxchg(struct keel_vm *vm, gpa_t gpa, u64 *old, u64 new, int len);
+bool keel_guest_has_ram(struct keel_vm *vm, gfn_t gfn, bool write);
+
+/* guest-walk.c: the guest's own page tables */
+struct keel_walk {
+	gpa_t gpa;		/* result */
+	u32 error;		/* #PF error code when it fails */
+};
+
+#define KEEL_WALK_WRITE	BIT(0)
+#define KEEL_WALK_EXEC	BIT(1)
+#define KEEL_WALK_USER	BIT(2)
+#define KEEL_WALK_PEEK	BIT(3)	/* KVM_TRANSLATE: set no accessed bits */
+
+/**
+ * keel_guest_walk() - translate a guest-linear address as the guest's CPU would
+ *
+ * Context: vCPU loaded and its mutex held, may sleep.
+ * Return: 0 with walk->gpa; -EFAULT with walk->error for #PF.
+ */
+int keel_guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_walk *walk);
+
+#endif /* KEEL_MMU_H */
