@@ -7,6 +7,8 @@
 #define KEEL_COMPAT_H
 
 #include <linux/eventfd.h>
+#include <linux/rcupdate.h>
+#include <linux/syscore_ops.h>
 #include <linux/version.h>
 
 /* 6.8 dropped eventfd_signal()'s count. */
@@ -16,6 +18,56 @@ static inline void keel_eventfd_signal(struct eventfd_ctx *ctx)
 	eventfd_signal(ctx, 1);
 #else
 	eventfd_signal(ctx);
+#endif
+}
+
+/* 6.10 takes the source of a trace event's string from its __string(). */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
+#define keel_assign_str(dst, src)	__assign_str(dst, src)
+#else
+#define keel_assign_str(dst, src)	__assign_str(dst)
+#endif
+
+/*
+ * The hotplug state that exists for a hypervisor module; a second one gets
+ * -EBUSY. 6.5 moved it from the section with interrupts off to the one after.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+#define KEEL_CPUHP_STATE	CPUHP_AP_KVM_STARTING
+#else
+#define KEEL_CPUHP_STATE	CPUHP_AP_KVM_ONLINE
+#endif
+
+/*
+ * Some 6.12 stable releases give the syscore callbacks an argument
+ * and split the structure (Kbuild looks for register_syscore()).
+ */
+#ifdef KEEL_HAVE_REGISTER_SYSCORE
+#define KEEL_SYSCORE(name, suspend_fn, resume_fn)			\
+	int name##_suspend(void *data) { return suspend_fn(); }		\
+	static void name##_resume(void *data) { resume_fn(); }		\
+	static const struct syscore_ops name##_ops = {			\
+		.suspend = name##_suspend, .resume = name##_resume,	\
+	};								\
+	static struct syscore name = { .ops = &name##_ops }
+#define keel_syscore_register	register_syscore
+#define keel_syscore_unregister	unregister_syscore
+#else
+#define KEEL_SYSCORE(name, suspend_fn, resume_fn)			\
+	struct syscore_ops name = {					\
+		.suspend = suspend_fn, .resume = resume_fn,		\
+	}
+#define keel_syscore_register	register_syscore_ops
+#define keel_syscore_unregister	unregister_syscore_ops
+#endif
+
+/* 6.7 dropped the CPU number. */
+static __always_inline void keel_rcu_note_guest(void)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+	rcu_virt_note_context_switch(smp_processor_id());
+#else
+	rcu_virt_note_context_switch();
 #endif
 }
 
