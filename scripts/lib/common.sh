@@ -75,3 +75,17 @@ pack_file()
 		cp -L -- "$lib" "$root/$lib"
 	done
 }
+
+# copy_module FILE DIR: as the plain .ko that every insmod takes.
+copy_module()
+{
+	local name
+
+	name=$(basename "$1")
+	case $1 in
+	*.ko) cp "$1" "$2/" ;;
+	*.ko.xz) xz -dc "$1" >"$2/${name%.xz}" ;;
+	*.ko.zst) zstd -qdc "$1" >"$2/${name%.zst}" ;;
+	*) die "$1: unknown kind of module" ;;
+	esac
+}

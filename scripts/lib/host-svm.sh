@@ -5,19 +5,6 @@
 # What the initramfs loads to reach the root; what is built in has no file.
 SVM_MODULES=(virtio_pci virtio_console 9pnet_virtio 9p overlay)
 
-# copy_module FILE DIR: as the plain .ko that every insmod takes.
-copy_module()
-{
-	local name
-
-	name=$(basename "$1")
-	case $1 in
-	*.ko) cp "$1" "$2/" ;;
-	*.ko.xz) xz -dc "$1" >"$2/${name%.xz}" ;;
-	*.ko.zst) zstd -qdc "$1" >"$2/${name%.zst}" ;;
-	*) die "$1: unknown kind of module" ;;
-	esac
-}
 
 # Build, or find in the cache, the initramfs that mounts the root over 9p. It
 # depends on the kernel's modules, busybox and our own init only.
