@@ -53,6 +53,8 @@ struct keel_slots {
  * @present: an entry with none of these bits is not present
  * @table: what an entry that points to a table has, beside the address
  * @leaf: what every leaf has, beside the address and permissions
+ * @max_level: the largest leaf the CPU has and may safely use: 1, 2 (2M) or 3 (1G);
+ *	set by the backend's probe()
  *
  * SDM vol. 3 "EPT Translation Mechanism"; APM vol. 2 "Nested Paging".
  */
@@ -65,6 +67,7 @@ struct keel_table_format {
 	u64 no_exec;		/* set to forbid execution (NPT), or 0 */
 	u64 exec;		/* set to allow execution (EPT), or 0 */
 	u64 accessed, dirty;	/* 0 when the CPU keeps no such bits */
+	u8 max_level;
 };
 
 #define KEEL_ROOT_LEVEL	4	/* 48 bits of guest-physical address */
