@@ -6,6 +6,7 @@
 #ifndef KEEL_MMU_H
 #define KEEL_MMU_H
 
+#include <linux/cpumask.h>
 #include <linux/interval_tree.h>
 #include <linux/kvm.h>
 #include <linux/kvm_types.h>
@@ -41,9 +42,14 @@ struct keel_slot {
 	struct interval_tree_node hva_node;	/* in vm->mmu.hva_tree, last byte included */
 };
 
-/* The slots sorted by gfn. Replaced as a whole; read under vm->srcu. */
+/*
+ * The slots sorted by gfn. Replaced as a whole; read under vm->srcu or under
+ * vm->mmu.lock, which is held for write while the next array is published.
+ */
 struct keel_slots {
 	struct rcu_head rcu;
+	struct keel_slot *retired;	/* not in the next array: freed with this one */
+	unsigned long *retired_dirty;	/* ... and the bitmap that nothing took over */
 	int nr;
 	struct keel_slot *slot[];
 };
@@ -76,7 +82,8 @@ struct keel_table_format {
 struct keel_mmu {
 	rwlock_t lock;		/* read: install leaves. write: remove, free tables */
 	u64 *root;		/* [C] top table, kernel address */
-	hpa_t root_pa;		/* [C] */
+	hpa_t root_pa;		/* [C] with the host's encryption bit, if it has one */
+	const struct keel_table_format *format;	/* [C] the backend's */
 	u8 max_level;		/* [C] largest leaf: 1, 2 (2M) or 3 (1G) */
 	struct rb_root_cached hva_tree;	/* slots by hva; lock for write */
 	/*
@@ -88,6 +95,9 @@ struct keel_mmu {
 	int invalidating;	/* lock for write */
 	hva_t inv_start, inv_end; /* union of invalidations under way */
 	u64 tlb_gen;		/* atomic; vCPUs compare with their own before entry */
+	struct list_head free;	/* detached tables, until the flush; lock for write */
+	cpumask_var_t flush_cpus; /* keel_flush_tlbs()'s; lock for write */
+	u64 manual_protect;	/* vm->lock; KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2's flags */
 	atomic64_t tables;	/* pages of tables, for stats */
 };
 
@@ -97,31 +107,86 @@ struct keel_table_cache {
 	u64 *page[8];
 };
 
+/**
+ * keel_mmu_init() - empty second-level tables in the backend's format
+ *
+ * Return: 0 or -ENOMEM.
+ */
 int keel_mmu_init(struct keel_vm *vm);
+
+/**
+ * keel_mmu_destroy() - free all tables
+ *
+ * No vCPU may enter the guest any more and the notifier is unregistered.
+ */
 void keel_mmu_destroy(struct keel_vm *vm);
 void keel_table_cache_free(struct keel_table_cache *cache);
 
 /* fault.c */
+/**
+ * keel_handle_page_fault() - answer an EPT violation or NPF
+ *
+ * Reads vcpu->exit.fault. Where there is no memory, or none to write to, the
+ * instruction is emulated.
+ *
+ * Context: the vCPU's thread inside KVM_RUN, may sleep.
+ * Return: KEEL_RESUME, what keel_emulate() says, -EFAULT when the VMM's page
+ * cannot be had, -EINTR when a signal ended the wait for it, -ENOMEM.
+ */
 int keel_handle_page_fault(struct keel_vcpu *vcpu);
 
-/* tables.c: all under mmu.lock for write; return whether a flush is due */
+/*
+ * tables.c. Called with mmu.lock held for write (keel_tables_age(): for read
+ * is enough while the CPU keeps accessed bits). They return whether a flush is
+ * due: keel_flush_tlbs() before the lock is dropped.
+ */
 bool keel_tables_zap(struct keel_vm *vm, gfn_t start, gfn_t end);
 bool keel_tables_write_protect(struct keel_vm *vm, gfn_t start, gfn_t end);
+/* the pages whose bit is set in @mask, counted from @base */
 bool keel_tables_write_protect_mask(struct keel_vm *vm, gfn_t base, u64 mask);
+/* was a page accessed? @clear: forget that it was */
 bool keel_tables_age(struct keel_vm *vm, gfn_t start, gfn_t end, bool clear);
-/* make all vCPUs forget translations; waits until none uses an old one */
+
+/**
+ * keel_flush_tlbs() - make all vCPUs forget translations
+ *
+ * On return no CPU uses a translation that was removed from the tables
+ * before, and tables that were detached are freed.
+ *
+ * The other half is the run loop: with interrupts off it sets vcpu->mode to
+ * KEEL_IN_GUEST, executes smp_mb(), and compares mmu.tlb_gen with
+ * vcpu->tlb_gen; if they differ it stores the new one and flushes as part of
+ * the entry.
+ *
+ * Context: mmu.lock held for write, interrupts on.
+ */
 void keel_flush_tlbs(struct keel_vm *vm);
 
 /* notifier.c */
+/**
+ * keel_notifier_register() - follow the changes of current->mm, which is vm->mm
+ *
+ * Return: 0, -ENOMEM or -EINTR.
+ */
 int keel_notifier_register(struct keel_vm *vm);
 void keel_notifier_unregister(struct keel_vm *vm);
 
 /* slots.c */
 int keel_slots_init(struct keel_vm *vm);
 void keel_slots_destroy(struct keel_vm *vm);
+/**
+ * keel_set_memory_region() - KVM_SET_USER_MEMORY_REGION
+ *
+ * When it returns no vCPU reaches memory through a slot that was deleted,
+ * moved or changed.
+ *
+ * Context: process, may sleep; takes slots_lock.
+ * Return: 0, -EINVAL, -EEXIST (overlap), -ENOMEM.
+ */
 int keel_set_memory_region(struct keel_vm *vm, const struct kvm_userspace_memory_region *r);
-/* Under vm->srcu. Return: the slot that has @gfn, or NULL. */
+/* Under vm->srcu or mmu.lock. Return: the slot that has @gfn, or NULL. */
 struct keel_slot *keel_slot_find(struct keel_vm *vm, gfn_t gfn);
+/* Under slots_lock. */
 struct keel_slot *keel_slot_by_id(struct keel_vm *vm, int id);
 static inline hva_t keel_slot_hva(const struct keel_slot *slot, gfn_t gfn)
 {
@@ -129,8 +194,24 @@ static inline hva_t keel_slot_hva(const struct keel_slot *slot, gfn_t gfn)
 }
 
 /* dirty.c */
+/* Under vm->srcu or mmu.lock, after the write. @gfn is in @slot. */
 void keel_mark_dirty(struct keel_slot *slot, gfn_t gfn);
-int keel_get_dirty_log(struct keel_vm *vm, struct kvm_dirty_log *log);
+/**
+ * keel_get_dirty_log() - KVM_GET_DIRTY_LOG
+ *
+ * Unless KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 is enabled, what it reports is
+ * clean again on return: the next write of such a page is noticed.
+ *
+ * Return: 0, -EINVAL, -ENOENT (no slot, or it has no log), -EFAULT, -ENOMEM.
+ */
+int keel_get_dirty_log(struct keel_vm *vm, const struct kvm_dirty_log *log);
+/* KVM_CLEAR_DIRTY_LOG; errors as above */
+int keel_clear_dirty_log(struct keel_vm *vm, const struct kvm_clear_dirty_log *log);
+/* what KVM_CHECK_EXTENSION says of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
+#define KEEL_MANUAL_PROTECT_FLAGS	(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | \
+					 KVM_DIRTY_LOG_INITIALLY_SET)
+/* KVM_ENABLE_CAP of it, under vm->lock. Return: 0 or -EINVAL. */
+int keel_enable_manual_protect(struct keel_vm *vm, u64 flags);
 
 /* access.c: guest-physical memory by the kernel's own hand, marking it dirty */
 /**
@@ -142,8 +223,16 @@ int keel_get_dirty_log(struct keel_vm *vm, struct kvm_dirty_log *log);
  */
 int keel_guest_read(struct keel_vm *vm, gpa_t gpa, void *buf, size_t len);
 int keel_guest_write(struct keel_vm *vm, gpa_t gpa, const void *buf, size_t len);
-/* One u32 or u64 of page tables or of a LOCKed instruction. -EAGAIN: it changed. */
+/**
+ * keel_guest_cmpxchg() - compare and exchange 1, 2, 4 or 8 aligned bytes
+ * @old: what is expected there; what was there, when -EAGAIN
+ *
+ * Context: as keel_guest_write().
+ * Return: 0; -EAGAIN when memory had something else; -EINVAL for another
+ * @len or alignment; -EFAULT.
+ */
 int keel_guest_cmpxchg(struct keel_vm *vm, gpa_t gpa, u64 *old, u64 new, int len);
+/* Is there memory (to write to) at @gfn? Takes vm->srcu. */
 bool keel_guest_has_ram(struct keel_vm *vm, gfn_t gfn, bool write);
 
 /* guest-walk.c: the guest's own page tables */
