@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# keel: the everyday commands. "make help" lists them.
+
+BUILD		:= $(CURDIR)/build
+PREFIX		?= /usr/local
+DESTDIR		?=
+SUDO		:= $(if $(filter 0,$(shell id -u)),,sudo)
+RELEASE		:= $(shell uname -r)
+
+# What is run, and where: see "make help".
+CMD		?=
+BACKEND		?= svm
+KERNEL		?=
+CPUS		?=
+T		?=
+KDIR		?=
+
+all: module vmm
+
+module:
+	@scripts/build-module $(KDIR)
+
+modules-all:
+	@scripts/build-module all
+
+# Rooms that have a Makefile of their own.
+vmm: $(if $(wildcard userspace-vmm/Makefile),vmm-build)
+vmm-build:
+	@mkdir -p $(BUILD)/vmm
+	@$(MAKE) -s --no-print-directory -C userspace-vmm O=$(BUILD)/vmm
+	@ln -sfn vmm/keel $(BUILD)/keel
+
+selftests: $(if $(wildcard selftests/Makefile),selftests-build)
+selftests-build:
+	@$(MAKE) -s --no-print-directory -C selftests O=$(BUILD)/selftests
+
+kernels:
+	@scripts/kernel build small
+	@scripts/kernel build debug
+
+sparse:
+	@scripts/build-module --sparse 6.1 6.12
+
+run:
+	@scripts/setup run
+	@scripts/run $(if $(CPUS),--cpus $(CPUS)) $(if $(CMD),--command '$(subst ','\'',$(CMD))')
+
+shell:
+	@scripts/setup $(if $(filter vmx,$(BACKEND)),test,run)
+	@scripts/shell --backend $(BACKEND) $(if $(KERNEL),--kernel $(KERNEL)) $(if $(CPUS),--cpus $(CPUS))
+
+test:
+	@scripts/setup test
+	@scripts/test $(T)
+
+install: all
+	install -D -m 644 $(BUILD)/$(RELEASE)/keel.ko \
+		$(DESTDIR)/lib/modules/$(RELEASE)/updates/keel.ko
+	$(if $(DESTDIR),,depmod $(RELEASE))
+	install -D -m 755 $(BUILD)/keel $(DESTDIR)$(PREFIX)/bin/keel
+	for page in man/*.[1-9]; do \
+		[ -e "$$page" ] || continue; \
+		install -D -m 644 "$$page" \
+			"$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}" || exit 1; \
+	done
+	install -D -m 644 scripts/60-keel.rules $(DESTDIR)/lib/udev/rules.d/60-keel.rules
+	$(if $(DESTDIR),,-udevadm control --reload)
+
+uninstall:
+	rm -f $(DESTDIR)/lib/modules/$(RELEASE)/updates/keel.ko \
+		$(DESTDIR)$(PREFIX)/bin/keel \
+		$(DESTDIR)/lib/udev/rules.d/60-keel.rules
+	for page in man/*.[1-9]; do \
+		rm -f "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; \
+	done
+	$(if $(DESTDIR),,depmod $(RELEASE))
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@echo 'make               the module for the running kernel (KDIR=... for another),'
+	@echo '                   and the keel command; in build/'
+	@echo 'make modules-all   the module for every kernel the tests use'
+	@echo 'make run           boot a Linux guest to a shell; CMD="..." runs a command in'
+	@echo '                   the guest and ends with its exit status; CPUS=n'
+	@echo 'make shell         a shell in an emulated host with keel loaded:'
+	@echo '                   BACKEND=svm|vmx KERNEL=6.1|6.12|small|debug CPUS=n'
+	@echo 'make test          every test on both backends; T=pattern for some of them'
+	@echo 'make install       module, keel, man pages, udev rule; DESTDIR, PREFIX'
+	@echo 'make uninstall     take them away again'
+	@echo 'make kernels       the small and the debug kernel, into the cache'
+	@echo 'make sparse        check the module with sparse'
+	@echo 'make clean         remove build/ (not the cache in ~/.cache/keel)'
+
+.PHONY: all module modules-all vmm vmm-build selftests selftests-build kernels \
+	sparse run shell test install uninstall clean help
