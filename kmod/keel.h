@@ -116,6 +116,7 @@ struct keel_vm {
 	u32 max_vcpu_id;			/* [V] */
 
 	struct keel_vm_stats stats;		/* [A] */
+	struct dentry *debugfs;			/* [C] stats.c's */
 	void *hw;				/* [C] backend's */
 };
 
@@ -197,6 +198,7 @@ struct keel_vcpu {
 	struct keel_vcpu_clock clock;		/* [O] */
 	u32 mp_state;				/* [O] KVM_MP_STATE_ */
 	bool launched;				/* [O] KVM_RUN has entered the guest once */
+	bool hw_ready;				/* [C] the backend's part exists */
 
 	/* the interrupt controller; nmi_queued is the only way in for NMIs */
 	struct keel_lapic *lapic;		/* [C] or NULL without in-kernel chip */
@@ -228,6 +230,7 @@ struct keel_vcpu {
 #define KEEL_RESUME	1	/* enter the guest again */
 
 /* main.c */
+extern bool keel_rebooting;	/* enter no guest any more */
 extern const struct keel_backend *keel_backend;
 
 /**
@@ -253,7 +256,10 @@ void keel_vm_kill(struct keel_vm *vm, const char *why);
 bool keel_file_is_vm(struct file *file);
 
 /* vcpu.c */
-int keel_vcpu_create(struct keel_vm *vm, u32 id);
+int keel_vcpu_create(struct keel_vm *vm, unsigned long id);
+struct vm_area_struct;
+int keel_vcpu_mmap(struct file *file, struct vm_area_struct *vma);
+int keel_vcpu_release(struct inode *inode, struct file *file);
 void keel_vcpu_free(struct keel_vcpu *vcpu);
 void keel_vcpu_reset(struct keel_vcpu *vcpu, bool init);
 /* vcpu_load/put: bind the vCPU to this CPU so that its state can be read. */
@@ -313,7 +319,7 @@ int keel_port_io(struct keel_vcpu *vcpu);
 int keel_complete_io(struct keel_vcpu *vcpu);
 int keel_fetch_insn(struct keel_vcpu *vcpu, struct insn *insn);
 
-/* ioctl tables: vm-ioctl.c, vcpu-ioctl.c */
+/* ioctl.c, vm.c, vcpu-ioctl.c */
 struct file_operations;
 extern const struct file_operations keel_vm_fops;
 extern const struct file_operations keel_vcpu_fops;

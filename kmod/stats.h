@@ -60,4 +60,11 @@ struct keel_vcpu;
 int keel_vm_stats_fd(struct keel_vm *vm);
 int keel_vcpu_stats_fd(struct keel_vcpu *vcpu);
 
+/* /sys/kernel/debug/keel: main.c makes and removes it */
+void keel_debugfs_init(void);
+void keel_debugfs_exit(void);
+/* /sys/kernel/debug/keel/NAME: vm.c, when vm->name is set, and before it is freed */
+void keel_vm_debugfs_create(struct keel_vm *vm);
+void keel_vm_debugfs_destroy(struct keel_vm *vm);
+
 #endif /* KEEL_STATS_H */

@@ -9,6 +9,7 @@
 #include <linux/kvm_types.h>
 #include <linux/spinlock_types.h>
 #include <asm/fpu/types.h>
+#include <asm/mce.h>
 
 #include "../backend.h"
 
@@ -42,6 +43,7 @@ struct keel_regs {
 	u64 rflags;
 	u64 cr2;		/* always here: swapped by the entry stubs */
 	u64 cr0, cr3, cr4, efer;
+	u64 cr8;		/* only without in-kernel LAPIC, which has the TPR otherwise */
 	u64 pdptr[4];
 	u64 dr[4], dr6, dr7;
 	struct kvm_segment seg[KEEL_NR_SEGS];
@@ -79,9 +81,10 @@ struct keel_events {
 };
 
 #define KEEL_MAX_CPUID	256
+#define KEEL_CPUID_CACHE	16	/* power of two */
 
 struct keel_cpuid {
-	int nent;
+	int nent;		/* 0: not set yet, everything supported is allowed */
 	struct kvm_cpuid_entry2 *entry;	/* sorted as userspace gave it */
 	/* derived, so that hot paths need no search */
 	u8 maxphyaddr;
@@ -90,6 +93,14 @@ struct keel_cpuid {
 	u64 xcr0_supported;
 	bool kvm_signature;	/* leaf 0x40000000 says KVMKVMKVM */
 	u32 kvm_features;	/* 0x40000001 EAX */
+	bool amd;		/* leaves out of range read as 0 */
+	bool tsc_aux;		/* RDTSCP or RDPID */
+	/* the last lookups, direct mapped; slot is an index into entry or -1 */
+	struct {
+		u32 function, index;
+		s16 slot;
+		bool used;
+	} cache[KEEL_CPUID_CACHE];
 };
 
 #define KEEL_MCE_BANKS	32
@@ -108,6 +119,8 @@ struct keel_msrs {
 	u64 mcg_cap, mcg_status, mcg_ctl;
 	u64 mce_bank[KEEL_MCE_BANKS][4];
 	u64 ucode_rev;
+	u64 smi_count;
+	u64 hwcr;
 	u64 arch_capabilities;
 	u64 feature_control;
 	u64 kvm_steal_time, kvm_async_pf, kvm_async_pf_int, kvm_pv_eoi, kvm_poll;
@@ -128,6 +141,7 @@ struct keel_vm_clock {
 	spinlock_t lock;
 	u64 base_tsc;		/* host's */
 	u64 base_ns;		/* kvmclock there */
+	u64 base_boot_ns;	/* CLOCK_BOOTTIME there, for hosts with unstable TSC */
 	u32 mul;		/* ns = (tsc << shift) * mul >> 32 */
 	s8 shift;
 	u64 tsc_offset;		/* of the last vCPU whose TSC was set: new ones join it */
@@ -198,7 +212,7 @@ void keel_queue_db(struct keel_vcpu *vcpu, u64 dr6);
 /* a backend found, at an exit, that this event's delivery did not complete */
 void keel_event_requeue(struct keel_vcpu *vcpu, const struct keel_event *event);
 /* choose what the next entry delivers; interrupts on or off, may set windows */
-int keel_events_inject(struct keel_vcpu *vcpu);
+void keel_events_inject(struct keel_vcpu *vcpu);
 bool keel_irq_allowed(struct keel_vcpu *vcpu);
 void keel_nmi(struct keel_vcpu *vcpu);
 int keel_ioctl_get_events(struct keel_vcpu *vcpu, struct kvm_vcpu_events *e);
@@ -206,6 +220,9 @@ int keel_ioctl_set_events(struct keel_vcpu *vcpu, const struct kvm_vcpu_events *
 
 /* cpuid.c */
 int keel_cpuid_init(void);
+/* a new vCPU, before any register is set; and its end */
+void keel_cpuid_vcpu_init(struct keel_vcpu *vcpu);
+void keel_cpuid_vcpu_free(struct keel_vcpu *vcpu);
 void keel_cpuid_eval(struct keel_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
 const struct kvm_cpuid_entry2 *keel_cpuid_find(struct keel_vcpu *vcpu, u32 function, u32 index);
 long keel_ioctl_get_supported_cpuid(struct kvm_cpuid2 __user *u);
@@ -225,6 +242,8 @@ int keel_get_msr(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host);
 int keel_set_msr(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host);
 void keel_msrs_reset(struct keel_vcpu *vcpu, bool init);
 int keel_msr_init(void);
+#define KEEL_MCE_CAP_SUPPORTED	(MCG_CTL_P | MCG_SER_P)
+int keel_ioctl_setup_mce(struct keel_vcpu *vcpu, u64 mcg_cap);
 long keel_ioctl_msr_index_list(struct kvm_msr_list __user *u);
 long keel_ioctl_msr_feature_index_list(struct kvm_msr_list __user *u);
 long keel_ioctl_get_feature_msrs(struct kvm_msrs __user *u);
@@ -238,6 +257,9 @@ void keel_fpu_reset(struct keel_vcpu *vcpu, bool init);
 void keel_fpu_enter(struct keel_vcpu *vcpu);	/* KVM_RUN begins */
 void keel_fpu_leave(struct keel_vcpu *vcpu);	/* KVM_RUN ends */
 int keel_set_xcr0(struct keel_vcpu *vcpu, u64 xcr0);
+/* XCR0 around backend->enter(), interrupts off: the guest's in, the host's back */
+void keel_xcr0_load(struct keel_vcpu *vcpu);
+void keel_xcr0_put(struct keel_vcpu *vcpu);
 u64 keel_host_xcr0(void);	/* features that guests can have */
 int keel_ioctl_get_fpu(struct keel_vcpu *vcpu, struct kvm_fpu *f);
 int keel_ioctl_set_fpu(struct keel_vcpu *vcpu, const struct kvm_fpu *f);
@@ -258,6 +280,10 @@ int keel_clock_set_msr(struct keel_vcpu *vcpu, u32 msr, u64 value);
 void keel_clock_update(struct keel_vcpu *vcpu);
 int keel_ioctl_get_clock(struct keel_vm *vm, struct kvm_clock_data *c);
 int keel_ioctl_set_clock(struct keel_vm *vm, const struct kvm_clock_data *c);
+int keel_ioctl_kvmclock_ctrl(struct keel_vcpu *vcpu);
 u64 keel_tsc_to_ns(struct keel_vm *vm, u64 tsc);
+void keel_tsc_adjust_write(struct keel_vcpu *vcpu, u64 value, bool host);
+u32 keel_tsc_khz(void);		/* KVM_GET_TSC_KHZ */
+int keel_ioctl_set_tsc_khz(struct keel_vcpu *vcpu, u32 khz);
 
 #endif /* KEEL_CPU_H */
