@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * boot-bzimage.c - Linux's 64-bit boot protocol
+ * (Documentation/x86/boot.rst, "64-bit Boot Protocol").
+ *
+ * The real-mode part of the file is not run: its header tells where the rest
+ * goes, and the kernel is entered in long mode with the first 4 GiB mapped
+ * one to one.
+ */
+#include <string.h>
+
+#include "boot.h"
+
+#define HDR_OFFSET		0x1f1
+#define HDR_JUMP_LEN		0x201	/* header ends at 0x202 + this byte */
+#define BOOT_FLAG		0xaa55
+#define HDR_MAGIC		0x53726448	/* "HdrS" */
+#define PROTOCOL_2_12		0x020c	/* first with xloadflags */
+#define ENTRY_64		0x200
+#define LOADER_UNDEFINED	0xff
+
+/**
+ * bzimage_probe() - does this look like a bzImage?
+ * @head: start of the file
+ * @len: bytes of it
+ */
+bool bzimage_probe(const u8 *head, size_t len)
+{
+	return len >= 0x206 && !memcmp(head + 0x202, "HdrS", 4);
+}
+
+static int check_header(const struct setup_header *hdr, struct err *err)
+{
+	if (hdr->boot_flag != BOOT_FLAG || hdr->header != HDR_MAGIC)
+		return err_set(err, "broken bzImage header");
+	if (hdr->version < PROTOCOL_2_12)
+		return err_set(err, "boot protocol %u.%02u is too old; Linux 3.8 or later is needed",
+			       hdr->version >> 8, hdr->version & 0xff);
+	if (!(hdr->loadflags & LOADED_HIGH))
+		return err_set(err, "a zImage, which loads low; a bzImage is needed");
+	if (!(hdr->xloadflags & XLF_KERNEL_64))
+		return err_set(err, "not an x86-64 kernel (no 64-bit entry point)");
+	if (!hdr->kernel_alignment ||
+	    (hdr->kernel_alignment & (hdr->kernel_alignment - 1)))
+		return err_set(err, "broken bzImage header: alignment %#x",
+			       hdr->kernel_alignment);
+	if (hdr->pref_address & 0xfff)
+		return err_set(err, "broken bzImage header: load address %#llx",
+			       hdr->pref_address);
+	return 0;
+}
+
+/**
+ * bzimage_parse() - read and check the setup header
+ * @head: start of the file
+ * @len: bytes of it, at least 1 KiB in any real kernel
+ * @file_size: of the whole file
+ * @bz: filled
+ * @err: filled on failure, without the file's name
+ */
+int bzimage_parse(const u8 *head, size_t len, u64 file_size,
+		  struct bzimage *bz, struct err *err)
+{
+	struct setup_header *hdr = &bz->hdr;
+	size_t hdr_len;
+	u64 need;
+
+	memset(bz, 0, sizeof(*bz));
+	if (!bzimage_probe(head, len))
+		return err_set(err, "no bzImage header");
+	hdr_len = 0x202 + head[HDR_JUMP_LEN] - HDR_OFFSET;
+	if (hdr_len > sizeof(*hdr))
+		hdr_len = sizeof(*hdr);
+	if (HDR_OFFSET + hdr_len > len)
+		return err_set(err, "file is truncated in its header");
+	memcpy(hdr, head + HDR_OFFSET, hdr_len);
+	if (check_header(hdr, err) < 0)
+		return -1;
+
+	bz->payload_offset = ((hdr->setup_sects ? hdr->setup_sects : 4) + 1) *
+			     512ULL;
+	need = bz->payload_offset + hdr->syssize * 16ULL;
+	/* The last 16-byte unit of syssize need not be full. */
+	if (!hdr->syssize || need > file_size + 15 ||
+	    bz->payload_offset >= file_size)
+		return err_set(err, "file is truncated: %llu of %llu bytes",
+			       file_size, need);
+	bz->payload_size = file_size - bz->payload_offset;
+	bz->init_size = hdr->init_size > bz->payload_size ?
+			hdr->init_size : bz->payload_size;
+	bz->align = hdr->kernel_alignment < 4096 ? 4096 : hdr->kernel_alignment;
+	bz->preferred = hdr->pref_address;
+	bz->relocatable = hdr->relocatable_kernel;
+	bz->initrd_limit = hdr->initrd_addr_max + 1ULL;
+	bz->cmdline_max = hdr->cmdline_size;
+	return 0;
+}
+
+static bool fits(const struct guest_ram *ram, gpa_t load, u64 size)
+{
+	return load >= BOOT_HIGH_START && ram_ptr(ram, load, size) &&
+	       load < RAM_HOLE_START;
+}
+
+/* Where the kernel likes to be; failing that, as low as it may be moved. */
+static int choose_address(const struct bzimage *bz, const struct guest_ram *ram,
+			  gpa_t *load, struct err *err)
+{
+	*load = bz->preferred;
+	if (fits(ram, *load, bz->init_size))
+		return 0;
+	*load = ALIGN_UP(BOOT_HIGH_START, bz->align);
+	if (bz->relocatable && fits(ram, *load, bz->init_size))
+		return 0;
+	return err_set(err, "the kernel needs %llu MiB at %llu MiB; give a larger --mem",
+		       ALIGN_UP(bz->init_size, MIB) / MIB,
+		       (bz->relocatable ? *load : bz->preferred) / MIB);
+}
+
+/* Prefix a message of the parser with the file it is about. */
+static int name_file(const char *path, struct err *err)
+{
+	struct err inner = *err;
+
+	return err_set(err, "%s: %s", path, inner.text);
+}
+
+static void fill_boot_params(const struct boot_request *req,
+			     const struct bzimage *bz,
+			     const struct initrd *initrd)
+{
+	struct boot_params *bp = ram_ptr(req->ram, BOOT_PARAMS, sizeof(*bp));
+	struct map_entry map[MAP_MAX_ENTRIES];
+	unsigned int i, n = ram_map(req->ram, map);
+
+	memset(bp, 0, sizeof(*bp));
+	bp->hdr = bz->hdr;
+	bp->hdr.type_of_loader = LOADER_UNDEFINED;
+	bp->hdr.cmd_line_ptr = BOOT_CMDLINE;
+	bp->hdr.ramdisk_image = initrd->start;
+	bp->hdr.ramdisk_size = initrd->size;
+	bp->acpi_rsdp_addr = req->rsdp;
+	for (i = 0; i < n; i++) {
+		bp->e820_table[i].addr = map[i].start;
+		bp->e820_table[i].size = map[i].size;
+		bp->e820_table[i].type = map[i].type;
+	}
+	bp->e820_entries = n;
+}
+
+#define PTE_PRESENT_WRITE 0x3ULL
+#define PDE_LARGE 0x80ULL
+
+/* PML4, PDPT and four page directories: 4 GiB in pages of 2 MiB. */
+static void build_page_tables(const struct guest_ram *ram)
+{
+	u64 *pml4 = ram_ptr(ram, BOOT_PAGE_TABLES, 6 * 4096);
+	u64 *pdpt = pml4 + 512, *pd = pml4 + 1024;
+	unsigned int i;
+
+	pml4[0] = (BOOT_PAGE_TABLES + 4096) | PTE_PRESENT_WRITE;
+	for (i = 0; i < 4; i++)
+		pdpt[i] = (BOOT_PAGE_TABLES + (2 + i) * 4096) | PTE_PRESENT_WRITE;
+	for (i = 0; i < 4 * 512; i++)
+		pd[i] = i * 2 * MIB | PDE_LARGE | PTE_PRESENT_WRITE;
+}
+
+/**
+ * bzimage_load() - place a bzImage and everything it is handed
+ * @req: the boot
+ * @state: filled
+ * @err: filled on failure
+ */
+int bzimage_load(const struct boot_request *req, struct boot_state *state,
+		 struct err *err)
+{
+	struct initrd initrd;
+	struct bzimage bz;
+	gpa_t load;
+
+	if (bzimage_parse(req->head, req->head_len, req->kernel_size, &bz,
+			  err) < 0 ||
+	    choose_address(&bz, req->ram, &load, err) < 0)
+		return name_file(req->cfg->kernel, err);
+	if (boot_read(req, bz.payload_offset, load, bz.payload_size, err) < 0)
+		return -1;
+	state->kernel_end = load + bz.init_size;
+	if (boot_place_initrd(req, state->kernel_end, bz.initrd_limit, &initrd,
+			      err) < 0 ||
+	    boot_place_cmdline(req, bz.cmdline_max, err) < 0)
+		return -1;
+	bz.hdr.code32_start = load;
+	fill_boot_params(req, &bz, &initrd);
+	build_page_tables(req->ram);
+	state->mode = BOOT_LONG_MODE;
+	state->entry = load + ENTRY_64;
+	state->info = BOOT_PARAMS;
+	return 0;
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * device.c - open the device node, and say what to do when that fails.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <linux/kvm.h>
+
+#include "keel.h"
+
+/* The name of a group, without pulling the name service into a static binary. */
+static bool group_name(gid_t gid, char *name, size_t size)
+{
+	FILE *f = fopen("/etc/group", "re");
+	bool found = false;
+	char line[1024];
+
+	while (f && !found && fgets(line, sizeof(line), f)) {
+		char *colon = strchr(line, ':');
+		char *id = colon ? strchr(colon + 1, ':') : NULL;
+
+		if (!id || strtoul(id + 1, NULL, 10) != gid)
+			continue;
+		*colon = '\0';
+		snprintf(name, size, "%.*s", (int)size - 1, line);
+		found = true;
+	}
+	if (f)
+		fclose(f);
+	return found;
+}
+
+static int explain_denied(const char *path, struct err *err)
+{
+	struct stat st;
+	char group[64];
+
+	if (!stat(path, &st) && st.st_gid && (st.st_mode & 060) == 060 &&
+	    group_name(st.st_gid, group, sizeof(group)))
+		return err_set(err, "%s: permission denied; type: sudo usermod -aG %s $USER, and log in again",
+			       path, group);
+	return err_set(err, "%s: permission denied; run it as root (sudo)",
+		       path);
+}
+
+/* Here errno is that of open(). */
+static int explain_open(const char *path, struct err *err)
+{
+	bool keel = !strcmp(path, KEEL_DEVICE);
+
+	switch (errno) {
+	case ENOENT:
+	case ENXIO:
+	case ENODEV:
+		return err_set(err, "%s: no such device; load the module (%s), see keel doctor",
+			       path, keel ? "sudo modprobe keel" :
+			       "sudo modprobe kvm_intel or kvm_amd");
+	case EACCES:
+	case EPERM:
+		return explain_denied(path, err);
+	case EBUSY:
+		return err_set(err, "%s: another hypervisor holds the CPU's virtualization extension; see keel doctor",
+			       path);
+	default:
+		return err_sys(err, "cannot open %s", path);
+	}
+}
+
+/**
+ * device_open() - open the device node of a hypervisor
+ * @path: /dev/keel, or /dev/kvm for stock KVM
+ * @err: filled on failure, with what to type
+ *
+ * Return: a file descriptor that has been asked for its API version.
+ */
+int device_open(const char *path, struct err *err)
+{
+	int fd, version;
+
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return explain_open(path, err);
+	version = ioctl(fd, KVM_GET_API_VERSION, 0);
+	if (version == KVM_API_VERSION)
+		return fd;
+	close(fd);
+	if (version < 0)
+		return err_set(err, "%s is not a hypervisor's device node; give --device /dev/keel or /dev/kvm",
+			       path);
+	return err_set(err, "%s: API version is %d, %d is needed", path,
+		       version, KVM_API_VERSION);
+}

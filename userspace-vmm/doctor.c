@@ -1,0 +1,569 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * doctor.c - check every requirement of keel, and say what to do about those
+ * that are not met.
+ *
+ * Each check reads files only and adds one or more results. Paths can be
+ * looked up below another root, for a tree copied from another machine.
+ */
+#include <cpuid.h>
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+#include <linux/kvm.h>
+
+#include "keel.h"
+
+enum verdict {
+	PASS,
+	WARN,		/* works, but worth knowing */
+	FAIL,		/* keel cannot work */
+	SKIP,		/* could not be found out, or does not apply */
+};
+
+struct result {
+	const char *name;
+	enum verdict verdict;
+	char what[256];
+	char fix[256];	/* what to type; empty if nothing */
+};
+
+#define MAX_RESULTS 24
+
+struct doctor {
+	const char *root;
+	const char *device;
+	struct result result[MAX_RESULTS];
+	unsigned int count;
+	char release[65];
+	bool native;		/* the root is that of this machine */
+	bool intel;
+	bool amd;
+	bool has_ext;		/* vmx or svm in /proc/cpuinfo */
+	bool module;		/* keel is loaded */
+	bool wants_keel;	/* the device is keel's, not KVM's */
+};
+
+static struct result *add(struct doctor *d, const char *name,
+			  enum verdict verdict, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+static struct result *add(struct doctor *d, const char *name,
+			  enum verdict verdict, const char *fmt, ...)
+{
+	struct result *r = &d->result[d->count];
+	va_list ap;
+
+	if (d->count < MAX_RESULTS - 1)
+		d->count++;
+	memset(r, 0, sizeof(*r));
+	r->name = name;
+	r->verdict = verdict;
+	va_start(ap, fmt);
+	vsnprintf(r->what, sizeof(r->what), fmt, ap);
+	va_end(ap);
+	return r;
+}
+
+static void fix(struct result *r, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static void fix(struct result *r, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(r->fix, sizeof(r->fix), fmt, ap);
+	va_end(ap);
+}
+
+static void full_path(const struct doctor *d, char out[512], const char *fmt,
+		      va_list ap)
+{
+	int n = snprintf(out, 512, "%s", d->root);
+
+	if (n >= 0 && n < 512)
+		vsnprintf(out + n, 512 - n, fmt, ap);
+}
+
+static bool exists(const struct doctor *d, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static bool exists(const struct doctor *d, const char *fmt, ...)
+{
+	char path[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	full_path(d, path, fmt, ap);
+	va_end(ap);
+	return !access(path, F_OK);
+}
+
+/* The first line of a file without its newline; empty if there is none. */
+static bool first_line(const struct doctor *d, char *line, size_t size,
+		       const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+static bool first_line(const struct doctor *d, char *line, size_t size,
+		       const char *fmt, ...)
+{
+	char path[512];
+	va_list ap;
+	FILE *f;
+
+	va_start(ap, fmt);
+	full_path(d, path, fmt, ap);
+	va_end(ap);
+	line[0] = '\0';
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	if (!fgets(line, size, f))
+		line[0] = '\0';
+	fclose(f);
+	line[strcspn(line, "\n")] = '\0';
+	return true;
+}
+
+static bool has_word(const char *list, const char *word)
+{
+	size_t len = strlen(word);
+	const char *p = list;
+
+	while ((p = strstr(p, word))) {
+		if ((p == list || isspace((unsigned char)p[-1])) &&
+		    (!p[len] || isspace((unsigned char)p[len])))
+			return true;
+		p += len;
+	}
+	return false;
+}
+
+/* One field of the first processor in /proc/cpuinfo. */
+static bool cpuinfo(const struct doctor *d, const char *field, char *value,
+		    size_t size)
+{
+	char path[512], *line = NULL;
+	size_t cap = 0, len = strlen(field);
+	bool found = false;
+	FILE *f;
+
+	value[0] = '\0';
+	snprintf(path, sizeof(path), "%s/proc/cpuinfo", d->root);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	while (!found && getline(&line, &cap, f) > 0 && *line != '\n') {
+		char *colon = strchr(line, ':');
+
+		if (!colon || strncmp(line, field, len) ||
+		    (line[len] != '\t' && line[len] != ':'))
+			continue;
+		line[strcspn(line, "\n")] = '\0';
+		snprintf(value, size, "%s", colon + 1);
+		found = true;
+	}
+	free(line);
+	fclose(f);
+	return found;
+}
+
+static void check_kernel(struct doctor *d)
+{
+	unsigned int major = 0, minor = 0;
+	struct result *r;
+
+	if (sscanf(d->release, "%u.%u", &major, &minor) != 2)
+		add(d, "kernel", SKIP, "cannot tell the version of %s",
+		    d->release);
+	else if (major > 6 || (major == 6 && minor >= 1))
+		add(d, "kernel", PASS, "Linux %s", d->release);
+	else {
+		r = add(d, "kernel", FAIL, "Linux %s is too old, 6.1 is needed",
+			d->release);
+		fix(r, "sudo apt install linux-image-amd64, then reboot");
+	}
+}
+
+/*
+ * The processor itself knows the extension but the kernel does not list it:
+ * Linux takes the flag away when the firmware has locked it off.
+ */
+static bool hidden_by_kernel(const struct doctor *d)
+{
+	unsigned int a, b, c, e;
+
+	if (!d->native)
+		return false;
+	if (d->intel && __get_cpuid(1, &a, &b, &c, &e))
+		return c & (1U << 5);
+	if (d->amd && __get_cpuid(0x80000001, &a, &b, &c, &e))
+		return c & (1U << 2);
+	return false;
+}
+
+static void check_cpu(struct doctor *d, const char *flags)
+{
+	const char *name = d->amd ? "AMD-V (svm)" : "VT-x (vmx)";
+	struct result *r;
+
+	if (!d->intel && !d->amd) {
+		add(d, "cpu", FAIL, "not an Intel or AMD processor that keel knows");
+		return;
+	}
+	d->has_ext = has_word(flags, d->amd ? "svm" : "vmx");
+	if (d->has_ext) {
+		add(d, "cpu", PASS, "%s is there", name);
+		return;
+	}
+	if (hidden_by_kernel(d)) {
+		r = add(d, "cpu", FAIL, "the processor has %s, but the firmware keeps it switched off",
+			name);
+		fix(r, "enable \"%s\" in the firmware setup (BIOS), then power-cycle",
+		    d->amd ? "SVM Mode" : "Intel Virtualization Technology");
+	} else if (has_word(flags, "hypervisor")) {
+		r = add(d, "cpu", FAIL, "this is a virtual machine, and it was given no %s",
+			name);
+		fix(r, "switch nested virtualization on in its host, or use make run, which emulates a host");
+	} else {
+		r = add(d, "cpu", FAIL, "the processor has no %s", name);
+		fix(r, "make run, which emulates a host that has it");
+	}
+}
+
+static void check_paging(struct doctor *d, const char *flags)
+{
+	char vmx[1024];
+	struct result *r;
+	bool known = cpuinfo(d, "vmx flags", vmx, sizeof(vmx));
+
+	if (!d->has_ext) {
+		add(d, "second-level paging", SKIP, "needs the extension first");
+		return;
+	}
+	if (d->amd) {
+		if (has_word(flags, "npt"))
+			add(d, "second-level paging", PASS, "nested paging (npt) is there");
+		else
+			add(d, "second-level paging", FAIL, "no nested paging (npt): this processor is too old");
+		return;
+	}
+	if (has_word(flags, "ept") || has_word(vmx, "ept"))
+		add(d, "second-level paging", PASS, "EPT is there");
+	else
+		add(d, "second-level paging", FAIL, "no EPT: this processor is too old");
+	if (has_word(vmx, "unrestricted_guest")) {
+		add(d, "unrestricted guest", PASS, "real mode can run as a guest");
+	} else if (known) {
+		add(d, "unrestricted guest", FAIL, "the processor cannot run real mode as a guest");
+	} else {
+		r = add(d, "unrestricted guest", SKIP, "this kernel does not tell");
+		fix(r, "look at what keel says when it is loaded: sudo dmesg | grep keel");
+	}
+}
+
+static bool read_msr(const struct doctor *d, u32 index, u64 *value)
+{
+	char path[512];
+	bool ok;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/dev/cpu/0/msr", d->root);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	ok = pread(fd, value, sizeof(*value), index) == sizeof(*value);
+	close(fd);
+	return ok;
+}
+
+/* IA32_FEATURE_CONTROL (SDM volume 4) and VM_CR (APM volume 2, 15.30.1). */
+#define MSR_FEATURE_CONTROL	0x3a
+#define FEATURE_CONTROL_LOCKED	(1 << 0)
+#define FEATURE_CONTROL_VMX	(1 << 2)
+#define MSR_VM_CR		0xc0010114
+#define VM_CR_SVMDIS		(1 << 4)
+
+static void check_firmware(struct doctor *d)
+{
+	struct result *r;
+	bool locked;
+	u64 msr;
+
+	if (!d->intel && !d->amd)
+		return;
+	if (!read_msr(d, d->amd ? MSR_VM_CR : MSR_FEATURE_CONTROL, &msr)) {
+		/* Linux itself looked at the lock when it listed the flag. */
+		if (d->intel && d->has_ext) {
+			add(d, "firmware lock", PASS, "not locked off, as far as the kernel's flags tell");
+			return;
+		}
+		r = add(d, "firmware lock", SKIP, "cannot read the lock register");
+		fix(r, "sudo modprobe msr && sudo keel doctor");
+		return;
+	}
+	locked = d->amd ? msr & VM_CR_SVMDIS :
+		 (msr & FEATURE_CONTROL_LOCKED) && !(msr & FEATURE_CONTROL_VMX);
+	if (!locked) {
+		add(d, "firmware lock", PASS, "not locked off");
+		return;
+	}
+	r = add(d, "firmware lock", FAIL, "the firmware has locked the extension off");
+	fix(r, "enable \"%s\" in the firmware setup (BIOS), then power-cycle",
+	    d->amd ? "SVM Mode" : "Intel Virtualization Technology");
+}
+
+static void check_owner(struct doctor *d)
+{
+	static const struct {
+		const char *module;
+		const char *unload;
+	} owners[] = {
+		{ "kvm_intel", "sudo rmmod kvm_intel kvm" },
+		{ "kvm_amd", "sudo rmmod kvm_amd kvm" },
+		{ "vboxdrv", "sudo rmmod vboxnetadp vboxnetflt vboxdrv" },
+		{ "vmmon", "sudo systemctl stop vmware" },
+		{ "mshv_root", "boot without it" },
+	};
+	bool found = false;
+	struct result *r;
+	char line[64];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(owners); i++) {
+		const char *module = owners[i].module;
+		bool used;
+
+		if (!exists(d, "/sys/module/%s", module))
+			continue;
+		found = true;
+		used = first_line(d, line, sizeof(line),
+				  "/sys/module/%s/refcnt", module) &&
+		       strtol(line, NULL, 10) > 0;
+		r = add(d, "other hypervisor", used ? FAIL : WARN,
+			used ? "%s is loaded and in use" :
+			"%s is loaded; idle now, but it may hold the processor's extension",
+			module);
+		fix(r, "%s%s", used ? "end its virtual machines, then " : "",
+		    owners[i].unload);
+	}
+	if (first_line(d, line, sizeof(line), "/sys/hypervisor/type") &&
+	    !strcmp(line, "xen")) {
+		found = true;
+		r = add(d, "other hypervisor", FAIL, "Linux runs on Xen");
+		fix(r, "boot Linux without Xen");
+	}
+	if (!found)
+		add(d, "other hypervisor", PASS, "none is loaded");
+}
+
+static void check_headers(struct doctor *d)
+{
+	struct result *r;
+
+	if (exists(d, "/lib/modules/%s/build/Makefile", d->release)) {
+		add(d, "kernel headers", PASS, "those of %s are installed",
+		    d->release);
+		return;
+	}
+	r = add(d, "kernel headers", d->module ? WARN : FAIL,
+		"those of the running kernel %s are missing, the module cannot be built",
+		d->release);
+	fix(r, "sudo apt install linux-headers-%s", d->release);
+}
+
+/*
+ * Unsigned modules are refused under lockdown, with sig_enforce, and that is
+ * what Debian's kernels do under Secure Boot.
+ */
+static void check_signature(struct doctor *d)
+{
+	bool lockdown, enforce;
+	struct result *r;
+	char line[128];
+
+	first_line(d, line, sizeof(line), "/sys/kernel/security/lockdown");
+	lockdown = strstr(line, "[integrity]") ||
+		   strstr(line, "[confidentiality]");
+	first_line(d, line, sizeof(line),
+		   "/sys/module/module/parameters/sig_enforce");
+	enforce = line[0] == 'Y' || line[0] == '1';
+	if (!lockdown && !enforce) {
+		add(d, "module signature", PASS, "unsigned modules are allowed");
+		return;
+	}
+	r = add(d, "module signature", d->module ? WARN : FAIL,
+		"the kernel takes signed modules only (%s)",
+		lockdown ? "lockdown" : "sig_enforce");
+	fix(r, "switch Secure Boot off in the firmware, or sign keel.ko with a key enrolled by mokutil --import");
+}
+
+static void check_module(struct doctor *d)
+{
+	struct result *r;
+	char line[64];
+
+	if (d->module) {
+		first_line(d, line, sizeof(line), "/sys/module/keel/version");
+		add(d, "keel module", PASS, "is loaded%s%s",
+		    *line ? ", version " : "", line);
+		return;
+	}
+	r = add(d, "keel module", FAIL, "is not loaded");
+	fix(r, "sudo modprobe keel, or from a checkout: sudo insmod keel.ko");
+}
+
+static void check_node(struct doctor *d)
+{
+	struct result *r;
+	struct err err;
+	char path[512];
+	struct stat st;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s%s", d->root, d->device);
+	if (stat(path, &st) < 0) {
+		r = add(d, "device node", FAIL, "%s: %s", d->device,
+			strerror(errno));
+		fix(r, "%s", d->wants_keel ? "sudo modprobe keel" :
+		    "sudo modprobe kvm_intel (or kvm_amd)");
+		return;
+	}
+	if (!S_ISCHR(st.st_mode)) {
+		add(d, "device node", FAIL, "%s is not a character device",
+		    d->device);
+		return;
+	}
+	fd = device_open(path, &err);
+	if (fd < 0) {
+		add(d, "device node", FAIL, "%s", err.text);
+		return;
+	}
+	add(d, "device node", PASS, "%s can be opened", d->device);
+	close(fd);
+}
+
+static void examine(struct doctor *d)
+{
+	char vendor[64];
+	static char flags[8192];
+	struct utsname uts;
+
+	if (!uname(&uts))
+		snprintf(d->release, sizeof(d->release), "%s", uts.release);
+	if (!d->native)
+		first_line(d, d->release, sizeof(d->release),
+			   "/proc/sys/kernel/osrelease");
+	cpuinfo(d, "vendor_id", vendor, sizeof(vendor));
+	cpuinfo(d, "flags", flags, sizeof(flags));
+	d->intel = has_word(vendor, "GenuineIntel") ||
+		   has_word(vendor, "CentaurHauls") ||
+		   strstr(vendor, "Shanghai");
+	d->amd = has_word(vendor, "AuthenticAMD") ||
+		 has_word(vendor, "HygonGenuine");
+	d->module = exists(d, "/sys/module/keel");
+	d->wants_keel = strcmp(d->device, "/dev/kvm");
+
+	check_kernel(d);
+	check_cpu(d, flags);
+	check_paging(d, flags);
+	check_firmware(d);
+	if (d->wants_keel) {
+		check_owner(d);
+		check_headers(d);
+		check_signature(d);
+		check_module(d);
+	}
+	check_node(d);
+}
+
+static void print_json_string(const char *s)
+{
+	putchar('"');
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			printf("\\%c", *s);
+		else if ((unsigned char)*s < ' ')
+			printf("\\u%04x", *s);
+		else
+			putchar(*s);
+	}
+	putchar('"');
+}
+
+static void print_json(const struct doctor *d, bool ok)
+{
+	static const char *const names[] = { "pass", "warn", "fail", "skip" };
+	unsigned int i;
+
+	printf("{\n  \"ok\": %s,\n  \"checks\": [\n", ok ? "true" : "false");
+	for (i = 0; i < d->count; i++) {
+		const struct result *r = &d->result[i];
+
+		printf("    {\"name\": ");
+		print_json_string(r->name);
+		printf(", \"result\": \"%s\", \"what\": ", names[r->verdict]);
+		print_json_string(r->what);
+		printf(", \"fix\": ");
+		print_json_string(r->fix);
+		printf("}%s\n", i + 1 < d->count ? "," : "");
+	}
+	printf("  ]\n}\n");
+}
+
+static void print_text(const struct doctor *d, bool ok)
+{
+	static const char *const names[] = { "ok  ", "note", "FAIL", "?   " };
+	unsigned int i;
+
+	for (i = 0; i < d->count; i++) {
+		const struct result *r = &d->result[i];
+
+		printf("%s  %-20s %s\n", names[r->verdict], r->name, r->what);
+		if (r->fix[0])
+			printf("      %-20s -> %s\n", "", r->fix);
+	}
+	printf("%s\n", ok ? "All that keel must have is here." :
+	       "Something that keel must have is missing.");
+}
+
+/**
+ * cmd_doctor() - keel doctor
+ * @root: where to look for /proc, /sys, /dev and /lib; "" for this machine
+ * @device: the device node
+ * @json: print JSON
+ *
+ * Return: the exit status.
+ */
+int cmd_doctor(const char *root, const char *device, bool json)
+{
+	static struct doctor d;
+	bool ok = true;
+	unsigned int i;
+
+	d.root = root;
+	d.native = !*root;
+	d.device = device;
+	examine(&d);
+	for (i = 0; i < d.count; i++)
+		ok = ok && d.result[i].verdict != FAIL;
+	if (json)
+		print_json(&d, ok);
+	else
+		print_text(&d, ok);
+	if (fflush(stdout) || ferror(stdout)) {
+		fprintf(stderr, "keel doctor: cannot write: %s\n",
+			strerror(errno));
+		return EXIT_FAIL;
+	}
+	return ok ? 0 : EXIT_FAIL;
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * error.c - errors as one line of text, carried up to main().
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "keel.h"
+
+/* Control characters in a file name must not break the one line apart. */
+static void one_line(char *text)
+{
+	for (; *text; text++) {
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			*text = '?';
+	}
+}
+
+/**
+ * err_set() - describe an error
+ * @err: where to
+ * @fmt: printf format: what failed, on which file, and what to do
+ *
+ * Return: always -1, so that a caller can return it.
+ */
+int err_set(struct err *err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(err->text, sizeof(err->text), fmt, ap);
+	va_end(ap);
+	one_line(err->text);
+	return -1;
+}
+
+/**
+ * err_sys() - describe an error whose reason is in errno
+ * @err: where to
+ * @fmt: printf format; a colon and the text of errno are appended
+ *
+ * Return: always -1, errno untouched.
+ */
+int err_sys(struct err *err, const char *fmt, ...)
+{
+	int saved = errno;
+	va_list ap;
+	size_t len;
+
+	va_start(ap, fmt);
+	vsnprintf(err->text, sizeof(err->text), fmt, ap);
+	va_end(ap);
+	len = strlen(err->text);
+	snprintf(err->text + len, sizeof(err->text) - len, ": %s",
+		 strerror(saved));
+	one_line(err->text);
+	errno = saved;
+	return -1;
+}

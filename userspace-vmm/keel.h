@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * keel.h - what every file of the `keel` command shares: short integer
+ * types, error reporting and the configuration of a run.
+ */
+#ifndef KEEL_H
+#define KEEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <linux/types.h>
+
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+typedef u64 gpa_t;
+
+#define KIB (1ULL << 10)
+#define MIB (1ULL << 20)
+#define GIB (1ULL << 30)
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define ALIGN_UP(x, a) (((x) + (a) - 1) & ~((u64)(a) - 1))
+#define ALIGN_DOWN(x, a) ((x) & ~((u64)(a) - 1))
+
+#define KEEL_DEVICE "/dev/keel"
+
+/*
+ * An error is one line of text. Functions that can fail take a struct err,
+ * fill it and return a negative value; only main() prints it.
+ */
+struct err {
+	char text[512];
+};
+
+#define PRINTF(f, a) __attribute__((format(printf, f, a)))
+
+int err_set(struct err *err, const char *fmt, ...) PRINTF(2, 3);
+int err_sys(struct err *err, const char *fmt, ...) PRINTF(2, 3);
+
+/* The exit status of the command. Documented in keel-run(1) and --help. */
+enum exit_code {
+	EXIT_GUEST_POWEROFF	= 0,
+	EXIT_FAIL		= 1,
+	EXIT_USAGE		= 2,
+	EXIT_GUEST_REBOOT	= 3,
+	EXIT_GUEST_TRIPLE_FAULT	= 4,
+	EXIT_TIMEOUT		= 5,
+	EXIT_USER_QUIT		= 6,
+	EXIT_SIGNAL_BASE	= 128,
+};
+
+enum serial_mode {
+	SERIAL_STDIO,
+	SERIAL_NONE,
+	SERIAL_FILE,
+};
+
+struct run_config {
+	const char *kernel;
+	const char *initrd;
+	const char *append;
+	const char *device;
+	const char *serial_path;
+	enum serial_mode serial;
+	u64 mem;
+	unsigned int cpus;
+	double timeout;
+	bool stats;
+	bool verbose;
+};
+
+/* The largest xAPIC id is 254; the guest's ACPI tables use xAPIC entries. */
+#define MAX_CPUS 254
+#define MIN_MEM (2 * MIB)
+
+int device_open(const char *path, struct err *err);
+
+int parse_size(const char *text, u64 *bytes);
+
+int cmd_run(const struct run_config *cfg);
+int cmd_doctor(const char *root, const char *device, bool json);
+
+#endif

@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * machine.c - put a virtual machine together, wait for its end, take it
+ * apart again.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "machine.h"
+
+#define COM1_PORT 0x3f8
+#define COM1_IRQ 4
+
+/* Outside of RAM, and not where a device is; see KVM_SET_TSS_ADDR. */
+#define IDENTITY_MAP_ADDRESS 0xfffbc000ULL
+#define TSS_ADDRESS 0xfffbd000UL
+
+int machine_ioctl(struct machine *m, int fd, unsigned long request,
+		  const char *name, unsigned long arg, struct err *err)
+{
+	int ret;
+
+	do {
+		ret = ioctl(fd, request, arg);
+	} while (ret < 0 && errno == EINTR);
+	if (ret < 0)
+		err_sys(err, "%s: %s", m->cfg->device, name);
+	return ret;
+}
+
+static void wake_main(void *opaque)
+{
+	struct machine *m = opaque;
+	u64 one = 1;
+	ssize_t n = write(m->wake_fd, &one, sizeof(one));
+
+	(void)n;	/* EAGAIN: the counter is full, so it will wake */
+}
+
+/**
+ * machine_end() - the machine is over
+ * @m: the machine
+ * @why: the first reason given is the one that counts
+ */
+void machine_end(struct machine *m, enum end_reason why)
+{
+	int none = END_NONE;
+
+	atomic_compare_exchange_strong(&m->end, &none, why);
+	wake_main(m);
+}
+
+/**
+ * machine_fail() - the machine cannot go on
+ * @m: the machine
+ * @err: what happened
+ */
+void machine_fail(struct machine *m, const struct err *err)
+{
+	int none = END_NONE;
+
+	if (atomic_compare_exchange_strong(&m->end, &none, END_ERROR))
+		m->failure = *err;	/* read after the threads are joined */
+	wake_main(m);
+}
+
+static void guest_power_off(void *opaque)
+{
+	machine_end(opaque, END_POWEROFF);
+}
+
+static void guest_reset(void *opaque)
+{
+	machine_end(opaque, END_REBOOT);
+}
+
+static void set_irq(void *opaque, unsigned int gsi, bool level)
+{
+	struct machine *m = opaque;
+	struct kvm_irq_level line = { .irq = gsi, .level = level };
+	struct err err;
+
+	if (M_IOCTL(m, m->vm_fd, KVM_IRQ_LINE, &line, &err) < 0)
+		machine_fail(m, &err);
+}
+
+static int capability(int fd, u32 cap)
+{
+	int value = ioctl(fd, KVM_CHECK_EXTENSION, cap);
+
+	return value < 0 ? 0 : value;
+}
+
+static int check_capabilities(struct machine *m, struct err *err)
+{
+	static const struct {
+		u32 cap;
+		const char *name;
+	} needed[] = {
+		{ KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY" },
+		{ KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID" },
+		{ KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP" },
+		{ KVM_CAP_PIT2, "KVM_CAP_PIT2" },
+		{ KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT" },
+	};
+	int max;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(needed); i++) {
+		if (!capability(m->dev_fd, needed[i].cap))
+			return err_set(err, "%s: %s is missing, keel run needs it",
+				       m->cfg->device, needed[i].name);
+	}
+	max = capability(m->dev_fd, KVM_CAP_MAX_VCPUS);
+	if (!max)
+		max = capability(m->dev_fd, KVM_CAP_NR_VCPUS);
+	if (!max)
+		max = 4;	/* what the API says an absent capability means */
+	if (m->cfg->cpus > (unsigned int)max)
+		return err_set(err, "%s: --cpus %u is too many, at most %d",
+			       m->cfg->device, m->cfg->cpus, max);
+	m->tsc_deadline = capability(m->dev_fd, KVM_CAP_TSC_DEADLINE_TIMER);
+	return 0;
+}
+
+static int read_cpuid(struct machine *m, struct err *err)
+{
+	u64 top = m->ram.size > m->ram.low ?
+		  RAM_HOLE_END + m->ram.size - m->ram.low : RAM_HOLE_END;
+	unsigned int bits;
+
+	m->cpuid.head.nent = CPUID_MAX_ENTRIES;
+	if (M_IOCTL(m, m->dev_fd, KVM_GET_SUPPORTED_CPUID, &m->cpuid, err) < 0)
+		return -1;
+	if (m->cpuid.head.nent > CPUID_MAX_ENTRIES)
+		return err_set(err, "%s: KVM_GET_SUPPORTED_CPUID gives too many entries",
+			       m->cfg->device);
+	bits = cpuid_phys_bits(&m->cpuid);
+	if (bits < 64 && top > 1ULL << bits)
+		return err_set(err, "--mem %llu MiB is more than this CPU can address (%u bits)",
+			       m->cfg->mem / MIB, bits);
+	return 0;
+}
+
+static int create_vm(struct machine *m, struct err *err)
+{
+	int size;
+
+	m->vm_fd = M_IOCTL(m, m->dev_fd, KVM_CREATE_VM, 0, err);
+	if (m->vm_fd < 0) {
+		if (errno == EBUSY)
+			err_set(err, "%s: KVM_CREATE_VM: another hypervisor holds the CPU's virtualization extension; see keel doctor",
+				m->cfg->device);
+		return -1;
+	}
+	size = M_IOCTL(m, m->dev_fd, KVM_GET_VCPU_MMAP_SIZE, 0, err);
+	if (size < 0)
+		return -1;
+	if ((size_t)size < sizeof(struct kvm_run))
+		return err_set(err, "%s: KVM_GET_VCPU_MMAP_SIZE gives only %d bytes",
+			       m->cfg->device, size);
+	m->run_size = size;
+	return 0;
+}
+
+/* Interrupt controllers first: KVM wants them before the first vCPU. */
+static int create_platform(struct machine *m, struct err *err)
+{
+	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+	u64 identity = IDENTITY_MAP_ADDRESS;
+
+	if (capability(m->vm_fd, KVM_CAP_SET_IDENTITY_MAP_ADDR) &&
+	    M_IOCTL(m, m->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity, err) < 0)
+		return -1;
+	if (capability(m->vm_fd, KVM_CAP_SET_TSS_ADDR) &&
+	    M_IOCTL(m, m->vm_fd, KVM_SET_TSS_ADDR, TSS_ADDRESS, err) < 0)
+		return -1;
+	if (M_IOCTL(m, m->vm_fd, KVM_CREATE_IRQCHIP, 0, err) < 0)
+		return -1;
+	return M_IOCTL(m, m->vm_fd, KVM_CREATE_PIT2, &pit, err);
+}
+
+static int set_memory(struct machine *m, struct err *err)
+{
+	struct kvm_userspace_memory_region slot = {
+		.slot = 0,
+		.guest_phys_addr = 0,
+		.memory_size = m->ram.low,
+		.userspace_addr = (uintptr_t)m->ram.host,
+	};
+
+	if (M_IOCTL(m, m->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot, err) < 0)
+		return -1;
+	if (m->ram.size == m->ram.low)
+		return 0;
+	slot.slot = 1;
+	slot.guest_phys_addr = RAM_HOLE_END;
+	slot.memory_size = m->ram.size - m->ram.low;
+	slot.userspace_addr += m->ram.low;
+	return M_IOCTL(m, m->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot, err);
+}
+
+static int add_devices(struct machine *m, struct err *err)
+{
+	struct irq_line com1 = { set_irq, m, COM1_IRQ };
+	struct irq_line sci = { set_irq, m, PM_SCI_IRQ };
+	struct bus *pio = &m->pio;
+
+	serial_init(&m->serial, com1, wake_main, m);
+	rtc_init(&m->rtc, NULL);
+	pm_init(&m->pm, sci, guest_power_off, guest_reset, m, NULL);
+	m->i8042.reset = guest_reset;
+	m->i8042.opaque = m;
+
+	if (bus_add(pio, "serial", COM1_PORT, 8, true, serial_access,
+		    &m->serial, err) < 0 ||
+	    bus_add(pio, "rtc", RTC_PORT, RTC_PORT_COUNT, true, rtc_access,
+		    &m->rtc, err) < 0 ||
+	    bus_add(pio, "i8042 data", I8042_DATA_PORT, 1, true,
+		    i8042_data_access, &m->i8042, err) < 0 ||
+	    bus_add(pio, "i8042 command", I8042_COMMAND_PORT, 1, true,
+		    i8042_command_access, &m->i8042, err) < 0 ||
+	    bus_add(pio, "port 92", PORT_92, 1, true, port_92_access,
+		    &m->i8042, err) < 0 ||
+	    bus_add(pio, "pm", PM_BASE, PM_SIZE, false, pm_access, &m->pm,
+		    err) < 0 ||
+	    bus_add(pio, "reset", PCI_RESET_PORT, 1, true,
+		    pm_pci_reset_access, &m->pm, err) < 0)
+		return -1;
+	return 0;
+}
+
+/**
+ * machine_create() - everything up to the point where vCPUs could run
+ * @m: filled; call machine_destroy() also after a failure
+ * @cfg: what the user wants; must outlive the machine
+ * @err: filled on failure
+ *
+ * Files are looked at before the device is opened, so that a wrong name is
+ * reported as that wherever one is.
+ */
+int machine_create(struct machine *m, const struct run_config *cfg,
+		   struct err *err)
+{
+	unsigned int i;
+
+	memset(m, 0, sizeof(*m));
+	m->cfg = cfg;
+	m->dev_fd = -1;
+	m->vm_fd = -1;
+	m->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (m->wake_fd < 0)
+		return err_sys(err, "cannot create an eventfd");
+	if (ram_alloc(&m->ram, cfg->mem, err) < 0 ||
+	    boot_load(cfg, &m->ram, &m->boot, err) < 0 ||
+	    (m->dev_fd = device_open(cfg->device, err)) < 0 ||
+	    check_capabilities(m, err) < 0 || read_cpuid(m, err) < 0 ||
+	    create_vm(m, err) < 0 ||
+	    create_platform(m, err) < 0 || set_memory(m, err) < 0 ||
+	    add_devices(m, err) < 0)
+		return -1;
+
+	m->vcpus = calloc(cfg->cpus, sizeof(*m->vcpus));
+	if (!m->vcpus)
+		return err_sys(err, "cannot allocate %u vCPUs", cfg->cpus);
+	m->vcpu_count = cfg->cpus;
+	for (i = 0; i < m->vcpu_count; i++)
+		m->vcpus[i].fd = -1;
+	for (i = 0; i < m->vcpu_count; i++) {
+		if (vcpu_create(m, i, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int open_signals(struct err *err)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT,
+				       SIGTSTP, SIGCONT };
+	sigset_t set;
+	size_t i;
+	int fd;
+
+	/* Blocked here, before any thread exists: the threads inherit it. */
+	sigemptyset(&set);
+	for (i = 0; i < ARRAY_SIZE(signals); i++)
+		sigaddset(&set, signals[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		return err_sys(err, "cannot create a signalfd");
+	return fd;
+}
+
+static void take_signal(struct machine *m, int fd)
+{
+	struct signalfd_siginfo info;
+
+	while (read(fd, &info, sizeof(info)) == sizeof(info)) {
+		switch (info.ssi_signo) {
+		case SIGTSTP:
+			term_suspend();
+			raise(SIGSTOP);
+			term_resume();
+			break;
+		case SIGCONT:
+			term_resume();
+			break;
+		default:
+			m->signal = info.ssi_signo;
+			machine_end(m, END_SIGNAL);
+			break;
+		}
+	}
+}
+
+static int open_timeout(double seconds, struct err *err)
+{
+	struct itimerspec when = {
+		.it_value.tv_sec = (time_t)seconds,
+		.it_value.tv_nsec = (seconds - (time_t)seconds) * 1e9,
+	};
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+
+	if (fd < 0 || timerfd_settime(fd, 0, &when, NULL) < 0) {
+		err_sys(err, "cannot set a timer");
+		if (fd >= 0)
+			close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static void serve_console(struct machine *m, const struct pollfd fds[2])
+{
+	switch (console_events(&m->console, fds)) {
+	case CONSOLE_QUIT:
+		machine_end(m, END_QUIT);
+		break;
+	case CONSOLE_POWER_BUTTON:
+		pm_press_power_button(&m->pm);
+		break;
+	case CONSOLE_NOTHING:
+		break;
+	}
+}
+
+static int wait_for_end(struct machine *m, int signal_fd, int timer_fd,
+			struct err *err)
+{
+	struct pollfd fds[5] = {
+		{ .fd = m->wake_fd, .events = POLLIN },
+		{ .fd = signal_fd, .events = POLLIN },
+		{ .fd = timer_fd, .events = POLLIN },
+	};
+	u64 count;
+	ssize_t n;
+
+	while (!machine_ended(m)) {
+		console_poll(&m->console, &fds[3]);
+		if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return err_sys(err, "poll");
+		}
+		if (fds[0].revents) {
+			n = read(m->wake_fd, &count, sizeof(count));
+			(void)n;
+		}
+		if (fds[1].revents)
+			take_signal(m, signal_fd);
+		if (fds[2].revents)
+			machine_end(m, END_TIMEOUT);
+		serve_console(m, &fds[3]);
+	}
+	return 0;
+}
+
+static int run_threads(struct machine *m, int signal_fd, int timer_fd,
+		       struct err *err)
+{
+	struct err stop_err;
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < m->vcpu_count && !ret; i++)
+		ret = vcpu_start(&m->vcpus[i], err);
+	if (!ret)
+		ret = wait_for_end(m, signal_fd, timer_fd, err);
+	if (ret)
+		machine_fail(m, err);
+	if (vcpu_stop_all(m, &stop_err) < 0) {
+		/* Freeing what such a thread still uses would be worse. */
+		console_close(&m->console);
+		fprintf(stderr, "keel: %s\n", stop_err.text);
+		_exit(EXIT_FAIL);
+	}
+	return ret;
+}
+
+/**
+ * machine_run() - run until the machine ends
+ * @m: a created machine
+ * @err: filled on failure
+ *
+ * Return: 0 with the reason in @m->end; -1 on failure. In both cases no vCPU
+ * thread is left and the terminal is as it was.
+ */
+int machine_run(struct machine *m, struct err *err)
+{
+	int signal_fd, timer_fd = -1, ret = -1;
+
+	signal_fd = open_signals(err);
+	if (signal_fd < 0)
+		return -1;
+	if (m->cfg->timeout > 0) {
+		timer_fd = open_timeout(m->cfg->timeout, err);
+		if (timer_fd < 0)
+			goto out;
+	}
+	ret = console_open(&m->console, m->cfg, &m->serial, err);
+	if (!ret)
+		ret = run_threads(m, signal_fd, timer_fd, err);
+	console_close(&m->console);
+	if (!ret && atomic_load(&m->end) == END_ERROR) {
+		*err = m->failure;
+		ret = -1;
+	}
+out:
+	if (timer_fd >= 0)
+		close(timer_fd);
+	close(signal_fd);
+	return ret;
+}
+
+/**
+ * machine_destroy() - give everything back
+ * @m: the machine, however far machine_create() came
+ */
+void machine_destroy(struct machine *m)
+{
+	unsigned int i;
+
+	for (i = 0; i < m->vcpu_count; i++)
+		vcpu_destroy(&m->vcpus[i]);
+	free(m->vcpus);
+	if (m->vm_fd >= 0)
+		close(m->vm_fd);
+	if (m->dev_fd >= 0)
+		close(m->dev_fd);
+	if (m->wake_fd >= 0)
+		close(m->wake_fd);
+	ram_free(&m->ram);
+}

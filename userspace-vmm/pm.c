@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * pm.c - the ACPI fixed hardware (ACPI 6.4, section 4.8): PM1 event and
+ * control registers with a power button, the PM timer, the reset register.
+ */
+#include <string.h>
+#include <time.h>
+
+#include "pm.h"
+
+#define PM1_PWRBTN	(1 << 8)
+#define PM1_CNT_SCI_EN	(1 << 0)
+#define PM1_CNT_SLP_EN	(1 << 13)
+#define PM1_CNT_SLP_TYP(v) (((v) >> 10) & 7)
+
+#define PM_TMR_HZ	3579545ULL
+#define NSEC_PER_SEC	1000000000ULL
+
+static u64 monotonic_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
+}
+
+/**
+ * pm_init() - reset the fixed hardware
+ * @pm: the block
+ * @sci: the interrupt it raises, level-triggered
+ * @power_off: called when the guest enters S5
+ * @reset: called when the guest writes the reset register
+ * @opaque: argument of both
+ * @now_ns: a monotonic clock; NULL for CLOCK_MONOTONIC
+ */
+void pm_init(struct pm *pm, struct irq_line sci,
+	     void (*power_off)(void *opaque), void (*reset)(void *opaque),
+	     void *opaque, u64 (*now_ns)(void))
+{
+	memset(pm, 0, sizeof(*pm));
+	pthread_mutex_init(&pm->lock, NULL);
+	pm->sci = sci;
+	pm->power_off = power_off;
+	pm->reset = reset;
+	pm->opaque = opaque;
+	pm->now_ns = now_ns ? now_ns : monotonic_ns;
+}
+
+static u32 timer_value(struct pm *pm)
+{
+	u64 ns = pm->now_ns();
+
+	return ns / NSEC_PER_SEC * PM_TMR_HZ +
+	       ns % NSEC_PER_SEC * PM_TMR_HZ / NSEC_PER_SEC;
+}
+
+static void update_sci(struct pm *pm)
+{
+	bool level = pm->status & pm->enable;
+
+	if (level == pm->line)
+		return;
+	pm->line = level;
+	irq_set(&pm->sci, level);
+}
+
+/* The registers as 16 consecutive bytes: any width and offset then works. */
+static void read_block(struct pm *pm, u8 block[PM_SIZE])
+{
+	u16 control = pm->control | PM1_CNT_SCI_EN;
+	u32 timer = timer_value(pm);
+
+	memset(block, 0, PM_SIZE);
+	memcpy(block + PM1_EVT, &pm->status, 2);
+	memcpy(block + PM1_EVT + 2, &pm->enable, 2);
+	memcpy(block + PM1_CNT, &control, 2);
+	memcpy(block + PM_TMR, &timer, 4);
+}
+
+/*
+ * One byte of a write. There is no SMI command port, so the machine is in
+ * ACPI mode from the start (SCI_EN reads as 1) and cannot leave it.
+ */
+static void write_byte(struct pm *pm, unsigned int offset, u8 value)
+{
+	unsigned int shift = (offset & 1) * 8;
+
+	switch (offset & ~1U) {
+	case PM1_EVT:
+		pm->status &= ~(value << shift);
+		break;
+	case PM1_EVT + 2:
+		pm->enable = (pm->enable & ~(0xff << shift)) | value << shift;
+		break;
+	case PM1_CNT:
+		pm->control = (pm->control & ~(0xff << shift)) | value << shift;
+		break;
+	default:
+		break;
+	}
+}
+
+/**
+ * pm_access() - bus callback for the block at PM_BASE
+ * @dev: the struct pm
+ * @access: the access
+ */
+void pm_access(void *dev, struct bus_access *access)
+{
+	struct pm *pm = dev;
+	bool off = false, reset = false;
+	u8 block[PM_SIZE];
+	unsigned int i;
+
+	pthread_mutex_lock(&pm->lock);
+	if (!access->write) {
+		read_block(pm, block);
+		memcpy(&access->value, block + access->offset, access->size);
+	} else {
+		for (i = 0; i < access->size; i++)
+			write_byte(pm, access->offset + i,
+				   access->value >> (i * 8));
+		reset = access->offset == PM_RESET &&
+			(access->value & 0xff) == PM_RESET_VALUE;
+	}
+	if (pm->control & PM1_CNT_SLP_EN) {
+		off = PM1_CNT_SLP_TYP(pm->control) == PM_S5_TYPE;
+		pm->control &= ~PM1_CNT_SLP_EN;	/* write-only, ACPI 4.8.3.2.1 */
+	}
+	update_sci(pm);
+	pthread_mutex_unlock(&pm->lock);
+
+	if (off)
+		pm->power_off(pm->opaque);
+	if (reset)
+		pm->reset(pm->opaque);
+}
+
+/**
+ * pm_pci_reset_access() - bus callback for port 0xcf9
+ * @dev: the struct pm
+ * @access: the access
+ *
+ * The chipset reset register of a PC: bit 2 resets, bit 1 says how hard.
+ */
+void pm_pci_reset_access(void *dev, struct bus_access *access)
+{
+	struct pm *pm = dev;
+
+	if (!access->write)
+		access->value = 0;
+	else if (access->value & 0x04)
+		pm->reset(pm->opaque);
+}
+
+/**
+ * pm_press_power_button() - ask the guest to shut down
+ * @pm: the block
+ */
+void pm_press_power_button(struct pm *pm)
+{
+	pthread_mutex_lock(&pm->lock);
+	pm->status |= PM1_PWRBTN;
+	update_sci(pm);
+	pthread_mutex_unlock(&pm->lock);
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * rtc.c - the MC146818: time of day and CMOS memory, without interrupts.
+ *
+ * The clock is the host's, in UTC, plus what the guest has set it off by.
+ * The ACPI tables describe no interrupt for it, so that a guest does not
+ * wait for alarms.
+ */
+#include <string.h>
+
+#include "rtc.h"
+
+/* Register and bit names: MC146818A data sheet. */
+enum {
+	REG_SECONDS	= 0x00,
+	REG_MINUTES	= 0x02,
+	REG_HOURS	= 0x04,
+	REG_WEEKDAY	= 0x06,
+	REG_DAY		= 0x07,
+	REG_MONTH	= 0x08,
+	REG_YEAR	= 0x09,
+	REG_A		= 0x0a,
+	REG_B		= 0x0b,
+	REG_C		= 0x0c,
+	REG_D		= 0x0d,
+};
+
+#define REG_A_UIP	0x80
+#define REG_B_SET	0x80
+#define REG_B_BINARY	0x04
+#define REG_B_24H	0x02
+#define REG_D_VALID	0x80
+#define HOUR_PM		0x80
+
+static time_t host_now(void)
+{
+	return time(NULL);
+}
+
+/**
+ * rtc_init() - reset the clock to the host's time
+ * @rtc: the clock
+ * @now: source of seconds since the epoch; NULL for time()
+ */
+void rtc_init(struct rtc *rtc, time_t (*now)(void))
+{
+	memset(rtc, 0, sizeof(*rtc));
+	pthread_mutex_init(&rtc->lock, NULL);
+	rtc->now = now ? now : host_now;
+	rtc->cmos[REG_A] = 0x26;	/* 32.768 kHz base, 1024 Hz rate */
+	rtc->cmos[REG_B] = REG_B_24H;
+	rtc->cmos[REG_D] = REG_D_VALID;
+}
+
+static u8 encode(const struct rtc *rtc, unsigned int value)
+{
+	if (rtc->cmos[REG_B] & REG_B_BINARY)
+		return value;
+	return (value / 10) << 4 | value % 10;
+}
+
+static unsigned int decode(const struct rtc *rtc, u8 value)
+{
+	if (rtc->cmos[REG_B] & REG_B_BINARY)
+		return value;
+	return (value >> 4) * 10 + (value & 0xf);
+}
+
+/* Hours are 1 to 12 with a PM flag unless the guest chose 24-hour mode. */
+static u8 encode_hour(const struct rtc *rtc, unsigned int hour)
+{
+	unsigned int hour12 = hour % 12 ? hour % 12 : 12;
+
+	if (rtc->cmos[REG_B] & REG_B_24H)
+		return encode(rtc, hour);
+	return encode(rtc, hour12) | (hour >= 12 ? HOUR_PM : 0);
+}
+
+static unsigned int decode_hour(const struct rtc *rtc, u8 value)
+{
+	if (rtc->cmos[REG_B] & REG_B_24H)
+		return decode(rtc, value);
+	return decode(rtc, value & ~HOUR_PM) % 12 +
+	       (value & HOUR_PM ? 12 : 0);
+}
+
+/* Fill the time registers from the clock, unless the guest is setting it. */
+static void latch_time(struct rtc *rtc)
+{
+	time_t now = rtc->now() + rtc->offset;
+	struct tm tm;
+
+	if ((rtc->cmos[REG_B] & REG_B_SET) || !gmtime_r(&now, &tm))
+		return;
+	rtc->cmos[REG_SECONDS] = encode(rtc, tm.tm_sec);
+	rtc->cmos[REG_MINUTES] = encode(rtc, tm.tm_min);
+	rtc->cmos[REG_HOURS] = encode_hour(rtc, tm.tm_hour);
+	rtc->cmos[REG_WEEKDAY] = encode(rtc, tm.tm_wday + 1);
+	rtc->cmos[REG_DAY] = encode(rtc, tm.tm_mday);
+	rtc->cmos[REG_MONTH] = encode(rtc, tm.tm_mon + 1);
+	rtc->cmos[REG_YEAR] = encode(rtc, tm.tm_year % 100);
+	rtc->cmos[RTC_CENTURY] = encode(rtc, 19 + tm.tm_year / 100);
+}
+
+/* The guest has written the time registers: remember how far off that is. */
+static void take_time(struct rtc *rtc)
+{
+	struct tm tm = {
+		.tm_sec = decode(rtc, rtc->cmos[REG_SECONDS]),
+		.tm_min = decode(rtc, rtc->cmos[REG_MINUTES]),
+		.tm_hour = decode_hour(rtc, rtc->cmos[REG_HOURS]),
+		.tm_mday = decode(rtc, rtc->cmos[REG_DAY]),
+		.tm_mon = (int)decode(rtc, rtc->cmos[REG_MONTH]) - 1,
+		.tm_year = ((int)decode(rtc, rtc->cmos[RTC_CENTURY]) - 19) * 100 +
+			   (int)decode(rtc, rtc->cmos[REG_YEAR]),
+	};
+
+	rtc->offset = timegm(&tm) - rtc->now();
+}
+
+static bool is_time(u8 index)
+{
+	switch (index) {
+	case REG_SECONDS:
+	case REG_MINUTES:
+	case REG_HOURS:
+	case REG_WEEKDAY:
+	case REG_DAY:
+	case REG_MONTH:
+	case REG_YEAR:
+	case RTC_CENTURY:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void cmos_write(struct rtc *rtc, u8 index, u8 value)
+{
+	u8 old = rtc->cmos[index];
+
+	switch (index) {
+	case REG_A:
+		rtc->cmos[index] = value & ~REG_A_UIP;
+		return;
+	case REG_C:
+	case REG_D:
+		return;		/* read-only */
+	case REG_B:
+		if (!(old & REG_B_SET) && (value & REG_B_SET))
+			latch_time(rtc);
+		rtc->cmos[index] = value;
+		if ((old & REG_B_SET) && !(value & REG_B_SET))
+			take_time(rtc);
+		return;
+	}
+	if (!is_time(index)) {
+		rtc->cmos[index] = value;
+		return;
+	}
+	latch_time(rtc);
+	rtc->cmos[index] = value;
+	if (!(rtc->cmos[REG_B] & REG_B_SET))
+		take_time(rtc);
+}
+
+/**
+ * rtc_access() - bus callback for ports 0x70 and 0x71
+ * @dev: the struct rtc
+ * @access: the access
+ */
+void rtc_access(void *dev, struct bus_access *access)
+{
+	struct rtc *rtc = dev;
+
+	pthread_mutex_lock(&rtc->lock);
+	if (!access->offset) {
+		/* Bit 7 gates NMIs on a PC; the index itself reads as ones. */
+		if (access->write)
+			rtc->index = access->value & 0x7f;
+	} else if (access->write) {
+		cmos_write(rtc, rtc->index, access->value);
+	} else {
+		if (is_time(rtc->index))
+			latch_time(rtc);
+		access->value = rtc->cmos[rtc->index];
+	}
+	pthread_mutex_unlock(&rtc->lock);
+}

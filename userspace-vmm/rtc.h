@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * rtc.h - the MC146818 real-time clock and its CMOS memory.
+ */
+#ifndef RTC_H
+#define RTC_H
+
+#include <pthread.h>
+#include <time.h>
+
+#include "bus.h"
+
+#define RTC_PORT 0x70
+#define RTC_PORT_COUNT 2
+#define RTC_CENTURY 0x32	/* where FADT.century says it is */
+
+struct rtc {
+	pthread_mutex_t lock;	/* everything below */
+	u8 index;
+	u8 cmos[128];
+	time_t offset;		/* guest's time minus the host's */
+	time_t (*now)(void);	/* set at creation */
+};
+
+void rtc_init(struct rtc *rtc, time_t (*now)(void));
+void rtc_access(void *dev, struct bus_access *access);
+
+#endif

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vcpu.c - one thread per virtual processor, and its exit loop.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "machine.h"
+
+#define KICK_SIGNAL SIGRTMIN
+#define KICK_AGAIN_MS 20
+#define STOP_TIMEOUT_MS 10000
+
+static __thread struct vcpu *current;
+
+/*
+ * Makes KVM_RUN return, also if it has not been called yet: that is what
+ * immediate_exit is for.
+ */
+static void on_kick(int sig)
+{
+	(void)sig;
+	if (current)
+		current->run->immediate_exit = 1;
+}
+
+/**
+ * vcpu_create() - create a vCPU and its initial state
+ * @m: the machine
+ * @id: number and APIC id
+ * @err: filled on failure
+ */
+int vcpu_create(struct machine *m, unsigned int id, struct err *err)
+{
+	struct vcpu *v = &m->vcpus[id];
+	void *run;
+
+	v->machine = m;
+	v->id = id;
+	v->fd = M_IOCTL(m, m->vm_fd, KVM_CREATE_VCPU, id, err);
+	if (v->fd < 0)
+		return -1;
+	run = mmap(NULL, m->run_size, PROT_READ | PROT_WRITE, MAP_SHARED,
+		   v->fd, 0);
+	if (run == MAP_FAILED)
+		return err_sys(err, "%s: cannot map the run page of vCPU %u",
+			       m->cfg->device, id);
+	v->run = run;
+	return cpu_set_initial_state(v, err);
+}
+
+/**
+ * vcpu_destroy() - close a vCPU that does not run
+ * @v: the vCPU; harmless if it was never created
+ */
+void vcpu_destroy(struct vcpu *v)
+{
+	if (v->run)
+		munmap(v->run, v->machine->run_size);
+	if (v->fd >= 0)
+		close(v->fd);
+	v->run = NULL;
+	v->fd = -1;
+}
+
+static void dump_registers(struct vcpu *v)
+{
+	struct kvm_sregs s;
+	struct kvm_regs r;
+
+	if (ioctl(v->fd, KVM_GET_REGS, &r) < 0 ||
+	    ioctl(v->fd, KVM_GET_SREGS, &s) < 0) {
+		snprintf(v->dump, sizeof(v->dump),
+			 "vCPU %u: cannot read registers: %s", v->id,
+			 strerror(errno));
+		return;
+	}
+	snprintf(v->dump, sizeof(v->dump),
+		 "vCPU %u: rip=%llx cs=%x:%llx rflags=%llx cr0=%llx cr2=%llx cr3=%llx cr4=%llx efer=%llx rax=%llx rbx=%llx rcx=%llx rdx=%llx rsi=%llx rdi=%llx rsp=%llx rbp=%llx r8=%llx r9=%llx r10=%llx r11=%llx r12=%llx r13=%llx r14=%llx r15=%llx",
+		 v->id, r.rip, s.cs.selector, s.cs.base, r.rflags, s.cr0,
+		 s.cr2, s.cr3, s.cr4, s.efer, r.rax, r.rbx, r.rcx, r.rdx,
+		 r.rsi, r.rdi, r.rsp, r.rbp, r.r8, r.r9, r.r10, r.r11, r.r12,
+		 r.r13, r.r14, r.r15);
+}
+
+/* End the machine because of something this vCPU cannot go on from. */
+static int fail(struct vcpu *v, const struct err *err)
+{
+	machine_fail(v->machine, err);
+	return -1;
+}
+
+static int handle_io(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	u64 bytes = (u64)run->io.size * run->io.count;
+	u8 *data = (u8 *)run + run->io.data_offset;
+	bool write = run->io.direction == KVM_EXIT_IO_OUT;
+	struct err err;
+	u32 i;
+
+	/* Not even the hypervisor is believed about where memory is. */
+	if (run->io.data_offset > v->machine->run_size ||
+	    bytes > v->machine->run_size - run->io.data_offset) {
+		err_set(&err, "vCPU %u: KVM_EXIT_IO with data outside of the run page",
+			v->id);
+		return fail(v, &err);
+	}
+	for (i = 0; i < run->io.count; i++)
+		bus_access(&v->machine->pio, run->io.port,
+			   data + (size_t)i * run->io.size, run->io.size,
+			   write);
+	return 0;
+}
+
+static void describe_internal_error(struct vcpu *v, struct err *err)
+{
+	static const char *const names[] = {
+		[KVM_INTERNAL_ERROR_EMULATION] = "cannot emulate an instruction",
+		[KVM_INTERNAL_ERROR_SIMUL_EX] = "simultaneous exceptions",
+		[KVM_INTERNAL_ERROR_DELIVERY_EV] = "exit during event delivery",
+		[KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON] = "unexpected exit",
+	};
+	struct kvm_run *run = v->run;
+	u32 sub = run->internal.suberror, i, n;
+	const char *name = sub < ARRAY_SIZE(names) ? names[sub] : NULL;
+	struct kvm_regs regs = { 0 };
+	char extra[128] = "";
+	int at = 0;
+
+	ioctl(v->fd, KVM_GET_REGS, &regs);
+	if (sub == KVM_INTERNAL_ERROR_EMULATION &&
+	    run->emulation_failure.ndata >= 3 &&
+	    (run->emulation_failure.flags &
+	     KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)) {
+		n = run->emulation_failure.insn_size;
+		at = snprintf(extra, sizeof(extra), ", instruction bytes");
+		for (i = 0; i < n && i < 15; i++)
+			at += snprintf(extra + at, sizeof(extra) - at, " %02x",
+				       run->emulation_failure.insn_bytes[i]);
+	} else {
+		n = run->internal.ndata;
+		for (i = 0; i < n && i < 4; i++)
+			at += snprintf(extra + at, sizeof(extra) - at, "%s%#llx",
+				       i ? " " : ", data ",
+				       run->internal.data[i]);
+	}
+	err_set(err, "vCPU %u: KVM_EXIT_INTERNAL_ERROR %u (%s) at rip %#llx%s",
+		v->id, sub, name ? name : "unknown", regs.rip, extra);
+}
+
+static int handle_system_event(struct vcpu *v)
+{
+	struct err err;
+
+	switch (v->run->system_event.type) {
+	case KVM_SYSTEM_EVENT_SHUTDOWN:
+		machine_end(v->machine, END_POWEROFF);
+		return 0;
+	case KVM_SYSTEM_EVENT_RESET:
+		machine_end(v->machine, END_REBOOT);
+		return 0;
+	default:
+		err_set(&err, "vCPU %u: KVM_EXIT_SYSTEM_EVENT %u", v->id,
+			v->run->system_event.type);
+		return fail(v, &err);
+	}
+}
+
+/* Return: 0 to run on (if the machine has not ended), -1 to stop. */
+static int handle_exit(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	u32 reason = run->exit_reason;
+	struct err err;
+
+	v->exits[reason < EXIT_REASONS ? reason : EXIT_REASONS - 1]++;
+	switch (reason) {
+	case KVM_EXIT_IO:
+		return handle_io(v);
+	case KVM_EXIT_MMIO:
+		bus_access(&v->machine->mmio, run->mmio.phys_addr,
+			   run->mmio.data, run->mmio.len, run->mmio.is_write);
+		return 0;
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_IRQ_WINDOW_OPEN:
+		return 0;
+	case KVM_EXIT_SHUTDOWN:
+		machine_end(v->machine, END_TRIPLE_FAULT);
+		return -1;
+	case KVM_EXIT_SYSTEM_EVENT:
+		return handle_system_event(v);
+	case KVM_EXIT_INTERNAL_ERROR:
+		describe_internal_error(v, &err);
+		return fail(v, &err);
+	case KVM_EXIT_FAIL_ENTRY:
+		err_set(&err, "vCPU %u: KVM_EXIT_FAIL_ENTRY: the CPU refuses the guest's state, hardware reason %#llx",
+			v->id, run->fail_entry.hardware_entry_failure_reason);
+		return fail(v, &err);
+	default:
+		err_set(&err, "vCPU %u: unexpected exit %u (%s)", v->id, reason,
+			exit_name(reason));
+		return fail(v, &err);
+	}
+}
+
+static void *vcpu_thread(void *arg)
+{
+	struct vcpu *v = arg;
+	struct err err;
+	sigset_t kick;
+
+	current = v;
+	sigemptyset(&kick);
+	sigaddset(&kick, KICK_SIGNAL);
+	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+
+	for (;;) {
+		/*
+		 * A kick before this line is seen by the test below, one
+		 * after it by KVM_RUN.
+		 */
+		v->run->immediate_exit = 0;
+		if (machine_ended(v->machine))
+			break;
+		if (!ioctl(v->fd, KVM_RUN, 0)) {
+			if (handle_exit(v) < 0)
+				break;
+			continue;
+		}
+		if (errno == EINTR || errno == EAGAIN) {
+			v->interrupted++;
+			continue;
+		}
+		err_sys(&err, "%s: KVM_RUN of vCPU %u", v->machine->cfg->device,
+			v->id);
+		fail(v, &err);
+		break;
+	}
+	if (v->machine->cfg->verbose)
+		dump_registers(v);
+	atomic_store(&v->finished, true);
+	return NULL;
+}
+
+/**
+ * vcpu_start() - start the thread of a vCPU
+ * @v: the vCPU
+ * @err: filled on failure
+ */
+int vcpu_start(struct vcpu *v, struct err *err)
+{
+	struct sigaction sa;
+
+	memset(&sa, 0, sizeof(sa));
+	sa.sa_handler = on_kick;	/* without SA_RESTART */
+	sigaction(KICK_SIGNAL, &sa, NULL);
+	errno = pthread_create(&v->thread, NULL, vcpu_thread, v);
+	if (errno)
+		return err_sys(err, "cannot start a thread for vCPU %u", v->id);
+	v->started = true;
+	return 0;
+}
+
+/* The thread may be anywhere, so kick until it has seen it. */
+static bool stop_one(struct vcpu *v, unsigned int *budget_ms)
+{
+	static const struct timespec again = {
+		.tv_nsec = KICK_AGAIN_MS * 1000000L,
+	};
+
+	for (;;) {
+		if (!atomic_load(&v->finished))
+			pthread_kill(v->thread, KICK_SIGNAL);
+		if (atomic_load(&v->finished))
+			break;
+		if (*budget_ms < KICK_AGAIN_MS)
+			return false;
+		*budget_ms -= KICK_AGAIN_MS;
+		nanosleep(&again, NULL);
+	}
+	pthread_join(v->thread, NULL);
+	v->started = false;
+	return true;
+}
+
+/**
+ * vcpu_stop_all() - end and join all vCPU threads
+ * @m: a machine that has ended
+ * @err: filled if a thread does not return from the kernel
+ */
+int vcpu_stop_all(struct machine *m, struct err *err)
+{
+	unsigned int i, budget_ms = STOP_TIMEOUT_MS;
+
+	for (i = 0; i < m->vcpu_count; i++) {
+		struct vcpu *v = &m->vcpus[i];
+
+		if (v->started && !atomic_load(&v->finished))
+			pthread_kill(v->thread, KICK_SIGNAL);
+	}
+	for (i = 0; i < m->vcpu_count; i++) {
+		if (m->vcpus[i].started && !stop_one(&m->vcpus[i], &budget_ms))
+			return err_set(err, "vCPU %u does not return from KVM_RUN; see the kernel log (dmesg)",
+				       i);
+	}
+	return 0;
+}
