@@ -43,6 +43,7 @@
 
 struct keel_bus;
 struct keel_ioapic;
+struct keel_irq;
 struct keel_irq_routing;
 struct keel_lapic;
 struct keel_pic;
@@ -92,6 +93,7 @@ struct keel_vm {
 	u8 nr_userspace_ioapic_pins;		/* [V] split mode: GSIs below are the IOAPIC's */
 	bool x2apic_32bit_ids;			/* [V] KVM_CAP_X2APIC_API */
 	bool x2apic_no_broadcast_quirk;		/* [V] KVM_CAP_X2APIC_API */
+	struct keel_irq *irq;			/* [C] irq/: what its chips share */
 	struct keel_pic *pic;			/* [C] after KVM_CREATE_IRQCHIP */
 	struct keel_ioapic *ioapic;		/* [C] after KVM_CREATE_IRQCHIP */
 	struct keel_pit *pit;			/* [C] after KVM_CREATE_PIT2 */
@@ -156,17 +158,18 @@ enum keel_io_pending {
 	KEEL_IO_PORT_IN,	/* plain IN: take the data, advance RIP */
 	KEEL_IO_PORT_OUT,	/* plain OUT: advance RIP */
 	KEEL_IO_EMULATE,	/* fragments of an emulated instruction */
-	KEEL_IO_HYPERCALL,	/* take the result, advance RIP */
 };
 
 struct keel_io {
 	enum keel_io_pending pending;
 	u8 size;		/* of a plain IN or OUT */
-	u64 rip;		/* of the instruction; it moved: do not complete */
-	u8 insn_len;
-	bool again;		/* KEEL_IO_EMULATE: not retired, execute it again */
+	u64 rip;		/* of the instruction; if it moved, do not complete */
+	/* KEEL_IO_EMULATE */
+	bool again;		/* not retired: execute it again when all is answered */
 	bool waiting_read;	/* reads[nr_reads] is at userspace */
-	u8 nr_reads, nr_writes;
+	u8 nr_reads;
+	u8 nr_writes;		/* of which the first nr_committed have happened */
+	u8 nr_committed;
 	u8 next_write;		/* writes[next_write] is at userspace */
 	struct keel_io_frag reads[KEEL_MAX_FRAGS];
 	struct keel_io_frag writes[KEEL_MAX_FRAGS];
@@ -317,7 +320,8 @@ int keel_internal_error(struct keel_vcpu *vcpu, u32 suberror);
 int keel_emulate(struct keel_vcpu *vcpu);
 int keel_port_io(struct keel_vcpu *vcpu);
 int keel_complete_io(struct keel_vcpu *vcpu);
-int keel_fetch_insn(struct keel_vcpu *vcpu, struct insn *insn);
+/* Fetch and decode what RIP points to. Return: its length, or 0. */
+int keel_insn_length(struct keel_vcpu *vcpu, struct insn *insn);
 
 /* ioctl.c, vm.c, vcpu-ioctl.c */
 struct file_operations;
