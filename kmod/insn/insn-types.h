@@ -8,6 +8,7 @@
 
 #ifdef __KERNEL__
 
+#include <linux/kernel.h>
 #include <linux/types.h>
 #include <linux/string.h>
 
@@ -26,6 +27,8 @@ typedef int8_t s8;
 typedef int16_t s16;
 typedef int32_t s32;
 typedef int64_t s64;
+
+#define ARRAY_SIZE(x)	(sizeof(x) / sizeof((x)[0]))
 
 #endif
 

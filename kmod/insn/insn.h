@@ -201,7 +201,7 @@ struct insn_ops {
 	void (*commit)(void *opaque);
 
 	/*
-	 * Ports, size is 1, 2 or 4. The callee checks the I/O permission
+	 * Ports, size is 1, 2 or 4; absent: INSN_UNKNOWN. The callee checks the I/O permission
 	 * (CPL, IOPL and the TSS bitmap), if the hardware did not.
 	 */
 	int (*io_in)(void *opaque, u16 port, unsigned int size, u32 *val,
