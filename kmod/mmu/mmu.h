@@ -10,6 +10,7 @@
 #include <linux/interval_tree.h>
 #include <linux/kvm.h>
 #include <linux/kvm_types.h>
+#include <linux/nospec.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
 
@@ -131,7 +132,7 @@ void keel_table_cache_free(struct keel_table_cache *cache);
  *
  * Context: the vCPU's thread inside KVM_RUN, may sleep.
  * Return: KEEL_RESUME, what keel_emulate() says, -EFAULT when the VMM's page
- * cannot be had, -EINTR when a signal ended the wait for it, -ENOMEM.
+ * cannot be had, -ENOMEM.
  */
 int keel_handle_page_fault(struct keel_vcpu *vcpu);
 
@@ -188,9 +189,10 @@ int keel_set_memory_region(struct keel_vm *vm, const struct kvm_userspace_memory
 struct keel_slot *keel_slot_find(struct keel_vm *vm, gfn_t gfn);
 /* Under slots_lock. */
 struct keel_slot *keel_slot_by_id(struct keel_vm *vm, int id);
+/* @gfn is in @slot; the guest chose it, hence no speculation beyond the slot. */
 static inline hva_t keel_slot_hva(const struct keel_slot *slot, gfn_t gfn)
 {
-	return slot->hva + ((gfn - slot->gfn) << PAGE_SHIFT);
+	return slot->hva + (array_index_nospec(gfn - slot->gfn, slot->npages) << PAGE_SHIFT);
 }
 
 /* dirty.c */

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The dirty log: which pages of a slot were written since userspace looked.
+ *
+ * A page that is clean in the log is mapped read-only; the fault that makes it
+ * writable sets its bit, both under mmu.lock. What the kernel itself writes
+ * sets the bit after the write (access.c).
+ */
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "internal.h"
+
+/* The bitmap goes through a buffer: so much at a time, 2 GiB of guest memory. */
+#define CHUNK_LONGS	8192UL
+
+void keel_mark_dirty(struct keel_slot *slot, gfn_t gfn)
+{
+	if (slot->dirty)
+		set_bit(array_index_nospec(gfn - slot->gfn, slot->npages), slot->dirty);
+}
+
+/* The slot of the log, under slots_lock, or an error. */
+static struct keel_slot *logged_slot(struct keel_vm *vm, u32 id)
+{
+	struct keel_slot *slot;
+
+	if (id >= KEEL_MAX_MEMSLOTS)
+		return ERR_PTR(-EINVAL);
+	slot = keel_slot_by_id(vm, id);
+	if (!slot || !slot->dirty)
+		return ERR_PTR(-ENOENT);
+	return slot;
+}
+
+/*
+ * Write-protect the pages of @bits, whose bits in the log are clear by now.
+ * @first is the number in the slot of the first of them.
+ */
+static void protect(struct keel_vm *vm, const struct keel_slot *slot,
+		    const unsigned long *bits, unsigned long n, u64 first)
+{
+	bool flush = false;
+	unsigned long i;
+
+	lockdep_assert_held_write(&vm->mmu.lock);
+	for (i = 0; i < n; i++)
+		flush |= keel_tables_write_protect_mask(vm, slot->gfn + first +
+							i * BITS_PER_LONG, bits[i]);
+	if (flush)
+		keel_flush_tlbs(vm);
+}
+
+/* Move @n longs of the log from @at on into @bits, leaving the pages clean. */
+static void take(struct keel_vm *vm, struct keel_slot *slot, unsigned long *bits,
+		 unsigned long at, unsigned long n)
+{
+	unsigned long i;
+
+	write_lock(&vm->mmu.lock);
+	for (i = 0; i < n; i++)
+		bits[i] = READ_ONCE(slot->dirty[at + i]) ? xchg(&slot->dirty[at + i], 0) : 0;
+	protect(vm, slot, bits, n, (u64)at * BITS_PER_LONG);
+	write_unlock(&vm->mmu.lock);
+}
+
+/* Userspace did not get them after all. */
+static void give_back(struct keel_slot *slot, const unsigned long *bits,
+		      unsigned long at, unsigned long n)
+{
+	unsigned long i;
+
+	for (i = 0; i < n; i++)
+		if (bits[i])
+			atomic_long_or(bits[i], (atomic_long_t *)&slot->dirty[at + i]);
+}
+
+static int get_log(struct keel_vm *vm, struct keel_slot *slot, void __user *to,
+		   unsigned long *bits, bool manual)
+{
+	unsigned long longs = BITS_TO_LONGS(slot->npages), at, n;
+
+	for (at = 0; at < longs; at += n) {
+		n = min(longs - at, CHUNK_LONGS);
+		if (manual)
+			memcpy(bits, slot->dirty + at, n * sizeof(long));
+		else
+			take(vm, slot, bits, at, n);
+		if (copy_to_user(to + at * sizeof(long), bits, n * sizeof(long))) {
+			if (!manual)
+				give_back(slot, bits, at, n);
+			return -EFAULT;
+		}
+		cond_resched();
+	}
+	return 0;
+}
+
+int keel_get_dirty_log(struct keel_vm *vm, const struct kvm_dirty_log *log)
+{
+	struct keel_slot *slot;
+	unsigned long *bits;
+	int err;
+
+	bits = kvmalloc_array(CHUNK_LONGS, sizeof(long), GFP_KERNEL_ACCOUNT);
+	if (!bits)
+		return -ENOMEM;
+	mutex_lock(&vm->slots_lock);
+	slot = logged_slot(vm, log->slot);
+	if (IS_ERR(slot))
+		err = PTR_ERR(slot);
+	else
+		err = get_log(vm, slot, log->dirty_bitmap, bits,
+			      READ_ONCE(vm->mmu.manual_protect));
+	mutex_unlock(&vm->slots_lock);
+	kvfree(bits);
+	return err;
+}
+
+static int clear_log(struct keel_vm *vm, struct keel_slot *slot,
+		     const struct kvm_clear_dirty_log *log, unsigned long *bits)
+{
+	unsigned long first = log->first_page / BITS_PER_LONG;
+	unsigned long longs = BITS_TO_LONGS((u64)log->num_pages), at, n, i;
+
+	for (at = 0; at < longs; at += n) {
+		n = min(longs - at, CHUNK_LONGS);
+		if (copy_from_user(bits, log->dirty_bitmap + at * sizeof(long),
+				   n * sizeof(long)))
+			return -EFAULT;
+		write_lock(&vm->mmu.lock);
+		/* what was not dirty has no writable mapping */
+		for (i = 0; i < n; i++)
+			bits[i] &= atomic_long_fetch_andnot(bits[i], (atomic_long_t *)
+							    &slot->dirty[first + at + i]);
+		protect(vm, slot, bits, n, (u64)(first + at) * BITS_PER_LONG);
+		write_unlock(&vm->mmu.lock);
+		cond_resched();
+	}
+	return 0;
+}
+
+/* Whole longs, but for the slot's last pages. */
+static bool clear_range_valid(const struct keel_slot *slot,
+			      const struct kvm_clear_dirty_log *log)
+{
+	u64 rest;
+
+	if (log->first_page % BITS_PER_LONG || log->first_page > slot->npages)
+		return false;
+	rest = slot->npages - log->first_page;
+	return log->num_pages == rest ||
+	       (log->num_pages < rest && log->num_pages % BITS_PER_LONG == 0);
+}
+
+int keel_clear_dirty_log(struct keel_vm *vm, const struct kvm_clear_dirty_log *log)
+{
+	struct keel_slot *slot;
+	unsigned long *bits;
+	int err;
+
+	bits = kvmalloc_array(CHUNK_LONGS, sizeof(long), GFP_KERNEL_ACCOUNT);
+	if (!bits)
+		return -ENOMEM;
+	mutex_lock(&vm->slots_lock);
+	slot = logged_slot(vm, log->slot);
+	if (IS_ERR(slot))
+		err = PTR_ERR(slot);
+	else if (!clear_range_valid(slot, log))
+		err = -EINVAL;
+	else
+		err = clear_log(vm, slot, log, bits);
+	mutex_unlock(&vm->slots_lock);
+	kvfree(bits);
+	return err;
+}
+
+int keel_enable_manual_protect(struct keel_vm *vm, u64 flags)
+{
+	if (flags & ~KEEL_MANUAL_PROTECT_FLAGS)
+		return -EINVAL;
+	/* the second is a variant of the first */
+	if ((flags & KVM_DIRTY_LOG_INITIALLY_SET) &&
+	    !(flags & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE))
+		return -EINVAL;
+	WRITE_ONCE(vm->mmu.manual_protect, flags);
+	return 0;
+}

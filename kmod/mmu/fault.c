@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Second-level page faults: from a guest-physical address to the VMM's page,
+ * and into the tables.
+ *
+ * The page is asked for without any lock, for that may sleep (swap, a file,
+ * userfaultfd), and is not kept: once it is mapped, the MMU notifier says when
+ * it goes. What could have changed meanwhile is known by mmu.seq.
+ */
+#include <linux/mm.h>
+#include <linux/pfn.h>
+#include <linux/pgtable.h>
+#include <linux/sched/signal.h>
+
+#include "internal.h"
+
+/**
+ * struct fault - a page fault on its way
+ * @gfn: guest frame
+ * @write: the access is a write
+ * @seq: mmu.seq before the slot was looked up
+ * @hva: where the VMM has the frame
+ * @slot_writable: the slot is not KVM_MEM_READONLY
+ * @page: the VMM's page, with a reference
+ * @host_writable: it was got for writing
+ */
+struct fault {
+	gfn_t gfn;
+	bool write;
+	unsigned long seq;
+	hva_t hva;
+	bool slot_writable;
+	struct page *page;
+	bool host_writable;
+};
+
+/* ---- the VMM's page ---- */
+
+/*
+ * Without sleeping, and for writing where the slot allows: what the host has
+ * writable anyway needs no second fault when the guest writes.
+ */
+static bool get_page_fast(struct fault *f)
+{
+	if (f->slot_writable && get_user_page_fast_only(f->hva, FOLL_WRITE, &f->page)) {
+		f->host_writable = true;
+		return true;
+	}
+	return !f->write && get_user_page_fast_only(f->hva, 0, &f->page);
+}
+
+static int get_page_slow(struct fault *f)
+{
+	unsigned int flags = FOLL_HWPOISON | KEEL_FOLL_INTERRUPTIBLE;
+	struct page *page;
+	long n;
+
+	if (f->write)
+		flags |= FOLL_WRITE;
+	n = get_user_pages_unlocked(f->hva, 1, &f->page, flags);
+	if (n != 1)
+		return n == -EHWPOISON || n == -EINTR ? n : -EFAULT;
+	f->host_writable = f->write;
+
+	/* a read that made the page present, maybe writable */
+	if (!f->write && f->slot_writable &&
+	    get_user_page_fast_only(f->hva, FOLL_WRITE, &page)) {
+		put_page(f->page);
+		f->page = page;
+		f->host_writable = true;
+	}
+	return 0;
+}
+
+static void put_page_of(struct fault *f)
+{
+	/*
+	 * The guest writes behind the host's page tables, now or later. The
+	 * host cleans a page only after the notifier has taken our mapping.
+	 */
+	if (f->host_writable)
+		SetPageDirty(f->page);
+	put_page(f->page);
+}
+
+/* ---- how large ---- */
+
+/* The size of the host's own mapping at @hva, as a level. */
+static int host_level(struct mm_struct *mm, hva_t hva)
+{
+	int level = KEEL_LEVEL_4K;
+	unsigned long flags;
+	pgd_t *pgdp, pgd;
+	p4d_t *p4dp, p4d;
+	pud_t *pudp, pud;
+	pmd_t pmd;
+
+	/*
+	 * Interrupts off: the host's tables are not freed under us. The result
+	 * stays right while mmu.lock is held, since the host tells the notifier
+	 * before it makes a mapping smaller.
+	 */
+	local_irq_save(flags);
+	pgdp = pgd_offset(mm, hva);
+	pgd = READ_ONCE(*pgdp);
+	if (!pgd_present(pgd))
+		goto out;
+	p4dp = p4d_offset_lockless(pgdp, pgd, hva);
+	p4d = READ_ONCE(*p4dp);
+	if (!p4d_present(p4d))
+		goto out;
+	pudp = pud_offset_lockless(p4dp, p4d, hva);
+	pud = READ_ONCE(*pudp);
+	if (!pud_present(pud))
+		goto out;
+	if (pud_leaf(pud)) {
+		level = KEEL_LEVEL_1G;
+		goto out;
+	}
+	pmd = READ_ONCE(*pmd_offset_lockless(pudp, pud, hva));
+	if (pmd_present(pmd) && pmd_leaf(pmd))
+		level = KEEL_LEVEL_2M;
+out:
+	local_irq_restore(flags);
+	return level;
+}
+
+/* The largest leaf for which frames and addresses of the slot go together. */
+static int slot_level(const struct keel_slot *slot, gfn_t gfn, int max)
+{
+	gfn_t hfn = slot->hva >> PAGE_SHIFT, base, pages;
+	int level;
+
+	/* a log has a bit per page: it needs a fault per page */
+	if (slot->dirty)
+		return KEEL_LEVEL_4K;
+	for (level = max; level > KEEL_LEVEL_4K; level--) {
+		pages = keel_level_pages(level);
+		base = keel_level_base(gfn, level);
+		if (((hfn ^ slot->gfn) & (pages - 1)) == 0 && base >= slot->gfn &&
+		    base + pages <= slot->gfn + slot->npages)
+			break;
+	}
+	return level;
+}
+
+/* ---- into the tables ---- */
+
+/* Must the page that was got before the lock was taken be thrown away? */
+static bool stale(const struct keel_mmu *mmu, const struct fault *f, int level)
+{
+	hva_t size = keel_level_pages(level) << PAGE_SHIFT;
+	hva_t start = f->hva & -size;
+
+	if (mmu->seq != f->seq)
+		return true;
+	return mmu->invalidating && start < mmu->inv_end && mmu->inv_start < start + size;
+}
+
+/*
+ * Return: 0 when the guest can go on, be it only to fault again; or the level
+ * of what is in the way.
+ */
+static int install(struct keel_vcpu *vcpu, const struct fault *f)
+{
+	struct keel_vm *vm = vcpu->vm;
+	struct keel_mapping m = {
+		.gfn = f->gfn,
+		.pa = PFN_PHYS(page_to_pfn(f->page)),
+		.host_writable = f->host_writable,
+	};
+	struct keel_slot *slot;
+	int ret;
+
+	lockdep_assert_held(&vm->mmu.lock);
+
+	/* still what it was, by seq; looked up again since it may have been freed */
+	slot = keel_slot_find(vm, f->gfn);
+	if (!slot)
+		return 0;
+	m.level = slot_level(slot, f->gfn, vm->mmu.max_level);
+	if (m.level > KEEL_LEVEL_4K)
+		m.level = min(m.level, host_level(vm->mm, f->hva));
+	if (stale(&vm->mmu, f, m.level))
+		return 0;
+	/* a read is not logged, so it must not leave the page writable */
+	m.write = f->host_writable && (!slot->dirty || f->write);
+
+	ret = keel_tables_map(vm, &vcpu->table_cache, &m);
+	if (ret)
+		return ret;
+	if (f->write)
+		keel_mark_dirty(slot, f->gfn);
+	vcpu->stats.pages_mapped++;
+	return 0;
+}
+
+/*
+ * A large leaf where the log needs small ones, or a table where the host has
+ * a huge page by now: away with it. The guest faults again and gets the other.
+ */
+static void make_way(struct keel_vm *vm, gfn_t gfn, int level)
+{
+	gfn_t base = keel_level_base(gfn, level);
+
+	write_lock(&vm->mmu.lock);
+	if (keel_tables_zap(vm, base, base + keel_level_pages(level)))
+		keel_flush_tlbs(vm);
+	write_unlock(&vm->mmu.lock);
+}
+
+static int map_page(struct keel_vcpu *vcpu, const struct fault *f)
+{
+	struct keel_mmu *mmu = &vcpu->vm->mmu;
+	int ret;
+
+	read_lock(&mmu->lock);
+	ret = install(vcpu, f);
+	read_unlock(&mmu->lock);
+	if (ret > 0)
+		make_way(vcpu->vm, f->gfn, ret);
+	return ret < 0 ? ret : KEEL_RESUME;
+}
+
+/*
+ * The page is mapped but write-protected for the log, or another vCPU has
+ * mapped it meanwhile: no need to ask the host.
+ */
+static bool mapped_already(struct keel_vm *vm, struct keel_slot *slot, const struct fault *f)
+{
+	bool ok;
+
+	read_lock(&vm->mmu.lock);
+	ok = vm->mmu.seq == f->seq &&
+	     keel_tables_permit(vm, f->gfn, f->write, slot->dirty);
+	/* under the lock: GET_DIRTY_LOG sees both, the permission and the bit */
+	if (ok && f->write)
+		keel_mark_dirty(slot, f->gfn);
+	read_unlock(&vm->mmu.lock);
+	return ok;
+}
+
+/* The VMM's page has a memory error: tell the VMM as its own access would. */
+static int poisoned(const struct fault *f)
+{
+	send_sig_mceerr(BUS_MCEERR_AR, (void __user *)f->hva, PAGE_SHIFT, current);
+	return KEEL_RESUME;
+}
+
+int keel_handle_page_fault(struct keel_vcpu *vcpu)
+{
+	struct keel_vm *vm = vcpu->vm;
+	struct fault f = {
+		.gfn = keel_gfn(vcpu->exit.fault.gpa),
+		.write = vcpu->exit.fault.write,
+		.seq = READ_ONCE(vm->mmu.seq),
+	};
+	bool mmio, done = false;
+	struct keel_slot *slot;
+	int idx, err;
+
+	/* Pairs with the lock around seq++: what follows is at least as new. */
+	smp_rmb();
+	idx = srcu_read_lock(&vm->srcu);
+	slot = keel_slot_find(vm, f.gfn);
+	mmio = !slot || (f.write && (slot->flags & KVM_MEM_READONLY));
+	if (!mmio) {
+		f.hva = keel_slot_hva(slot, f.gfn);
+		f.slot_writable = !(slot->flags & KVM_MEM_READONLY);
+		done = mapped_already(vm, slot, &f);
+	}
+	srcu_read_unlock(&vm->srcu, idx);
+	if (mmio)
+		return keel_emulate(vcpu);
+	if (done)
+		return KEEL_RESUME;
+
+	err = keel_table_cache_fill(&vcpu->table_cache);
+	if (err)
+		return err;
+	if (!get_page_fast(&f)) {
+		err = get_page_slow(&f);
+		if (err == -EHWPOISON)
+			return poisoned(&f);
+		if (err)	/* a signal: the run loop sees it as well */
+			return err == -EINTR ? KEEL_RESUME : err;
+	}
+	err = map_page(vcpu, &f);
+	put_page_of(&f);
+	return err;
+}

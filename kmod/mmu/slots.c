@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Memory slots: which guest frames exist, and where the VMM has them.
+ *
+ * Readers see an array that never changes. A change builds the next array and
+ * publishes it under mmu.lock for write, together with what it means for the
+ * second-level tables; so a fault that holds mmu.lock and finds mmu.seq as it
+ * was acts on the slots it looked up. Before a change returns, it also waits
+ * for those who use a slot it took away without that lock (access.c).
+ */
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "internal.h"
+
+/* As stock KVM: what fits in a signed int, for the bitmaps' sake. */
+#define MAX_SLOT_PAGES	((1UL << 31) - 1)
+#define SLOT_FLAGS	(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY)
+
+struct keel_slot *keel_slot_find(struct keel_vm *vm, gfn_t gfn)
+{
+	const struct keel_slots *slots = keel_slots(vm);
+	int low = 0, high = slots->nr, mid;
+	struct keel_slot *slot;
+
+	/* the first slot that begins above gfn; the one before may have it */
+	while (low < high) {
+		mid = low + (high - low) / 2;
+		if (slots->slot[mid]->gfn <= gfn)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	if (!low)
+		return NULL;
+	slot = slots->slot[low - 1];
+	return gfn - slot->gfn < slot->npages ? slot : NULL;
+}
+
+struct keel_slot *keel_slot_by_id(struct keel_vm *vm, int id)
+{
+	const struct keel_slots *slots;
+	int i;
+
+	lockdep_assert_held(&vm->slots_lock);
+	slots = keel_slots(vm);
+	for (i = 0; i < slots->nr; i++)
+		if (slots->slot[i]->id == id)
+			return slots->slot[i];
+	return NULL;
+}
+
+static bool overlaps(struct keel_vm *vm, const struct keel_slot *new,
+		     const struct keel_slot *old)
+{
+	const struct keel_slots *slots = keel_slots(vm);
+	const struct keel_slot *slot;
+	int i;
+
+	for (i = 0; i < slots->nr; i++) {
+		slot = slots->slot[i];
+		if (slot != old && new->gfn < slot->gfn + slot->npages &&
+		    slot->gfn < new->gfn + new->npages)
+			return true;
+	}
+	return false;
+}
+
+/* ---- arrays ---- */
+
+static struct keel_slots *slots_alloc(int nr)
+{
+	struct keel_slots *slots;
+
+	slots = kvzalloc(struct_size(slots, slot, nr), GFP_KERNEL_ACCOUNT);
+	if (slots)
+		slots->nr = nr;
+	return slots;
+}
+
+/* The current slots without @old and with @new, either of which may be NULL. */
+static struct keel_slots *slots_next(struct keel_vm *vm, struct keel_slot *old,
+				     struct keel_slot *new)
+{
+	const struct keel_slots *slots = keel_slots(vm);
+	struct keel_slots *next;
+	int i, n = 0;
+
+	next = slots_alloc(slots->nr - !!old + !!new);
+	if (!next)
+		return NULL;
+	for (i = 0; i < slots->nr; i++) {
+		if (slots->slot[i] == old)
+			continue;
+		if (new && new->gfn < slots->slot[i]->gfn) {
+			next->slot[n++] = new;
+			new = NULL;
+		}
+		next->slot[n++] = slots->slot[i];
+	}
+	if (new)
+		next->slot[n] = new;
+	return next;
+}
+
+static void slots_free(struct rcu_head *rcu)
+{
+	struct keel_slots *slots = container_of(rcu, struct keel_slots, rcu);
+
+	kvfree(slots->retired_dirty);
+	kfree(slots->retired);
+	kvfree(slots);
+}
+
+/* ---- one slot ---- */
+
+static int slot_alloc_dirty(struct keel_vm *vm, struct keel_slot *slot)
+{
+	/* whole u64s, as the ioctls have them */
+	slot->dirty = kvcalloc(BITS_TO_LONGS(slot->npages), sizeof(long),
+			       GFP_KERNEL_ACCOUNT);
+	if (!slot->dirty)
+		return -ENOMEM;
+	if (READ_ONCE(vm->mmu.manual_protect) & KVM_DIRTY_LOG_INITIALLY_SET)
+		bitmap_set(slot->dirty, 0, slot->npages);
+	return 0;
+}
+
+static struct keel_slot *slot_alloc(struct keel_vm *vm,
+				    const struct kvm_userspace_memory_region *r,
+				    const struct keel_slot *old)
+{
+	struct keel_slot *slot;
+
+	slot = kzalloc(sizeof(*slot), GFP_KERNEL_ACCOUNT);
+	if (!slot)
+		return NULL;
+	slot->id = r->slot;
+	slot->flags = r->flags;
+	slot->gfn = keel_gfn(r->guest_phys_addr);
+	slot->npages = r->memory_size >> PAGE_SHIFT;
+	slot->hva = r->userspace_addr;
+	slot->hva_node.start = slot->hva;
+	slot->hva_node.last = slot->hva + r->memory_size - 1;
+	if (slot->flags & KVM_MEM_LOG_DIRTY_PAGES) {
+		if (old && old->dirty) {
+			slot->dirty = old->dirty;
+		} else if (slot_alloc_dirty(vm, slot)) {
+			kfree(slot);
+			return NULL;
+		}
+	}
+	return slot;
+}
+
+/* A new slot that was not published after all. */
+static void slot_free(struct keel_slot *slot, const struct keel_slot *old)
+{
+	if (slot && (!old || slot->dirty != old->dirty))
+		kvfree(slot->dirty);
+	kfree(slot);
+}
+
+/* ---- changes ---- */
+
+typedef bool (*range_fn)(struct keel_vm *vm, gfn_t start, gfn_t end);
+
+/*
+ * Apply @fn to the tables of a whole slot, in pieces between which others may
+ * have the lock. A piece that was changed is flushed first: the notifier would
+ * find nothing to remove there, and take it that no CPU uses the page.
+ */
+static void tables_of_slot(struct keel_vm *vm, const struct keel_slot *slot, range_fn fn)
+{
+	gfn_t end = slot->gfn + slot->npages, gfn, next;
+	bool flush = false;
+
+	lockdep_assert_held_write(&vm->mmu.lock);
+	for (gfn = slot->gfn; gfn < end; gfn = next) {
+		next = min(end, keel_level_base(gfn, KEEL_LEVEL_1G) +
+				keel_level_pages(KEEL_LEVEL_1G));
+		flush |= fn(vm, gfn, next);
+		if (next == end || !(need_resched() || rwlock_needbreak(&vm->mmu.lock)))
+			continue;
+		if (flush)
+			keel_flush_tlbs(vm);
+		flush = false;
+		cond_resched_rwlock_write(&vm->mmu.lock);
+	}
+	if (flush)
+		keel_flush_tlbs(vm);
+}
+
+/* What a change of a slot means for what is mapped of it. */
+static void adapt_tables(struct keel_vm *vm, const struct keel_slot *old,
+			 const struct keel_slot *new)
+{
+	if (!new || new->gfn != old->gfn) {
+		tables_of_slot(vm, old, keel_tables_remove);
+	} else if (new->dirty && !old->dirty) {
+		/* if all is dirty already, CLEAR will write-protect it */
+		if (!(READ_ONCE(vm->mmu.manual_protect) & KVM_DIRTY_LOG_INITIALLY_SET))
+			tables_of_slot(vm, old, keel_tables_write_protect);
+	} else if (old->dirty && !new->dirty) {
+		/* large pages may come back */
+		tables_of_slot(vm, old, keel_tables_remove);
+	}
+}
+
+/* Replace @old by @new, either of which may be NULL. Takes over @new. */
+static int commit(struct keel_vm *vm, struct keel_slot *old, struct keel_slot *new)
+{
+	struct keel_mmu *mmu = &vm->mmu;
+	struct keel_slots *next, *prev = keel_slots(vm);
+
+	lockdep_assert_held(&vm->slots_lock);
+	next = slots_next(vm, old, new);
+	if (!next) {
+		slot_free(new, old);
+		return -ENOMEM;
+	}
+	prev->retired = old;
+	if (old && (!new || new->dirty != old->dirty))
+		prev->retired_dirty = old->dirty;
+
+	write_lock(&mmu->lock);
+	if (old)
+		interval_tree_remove(&old->hva_node, &mmu->hva_tree);
+	if (new)
+		interval_tree_insert(&new->hva_node, &mmu->hva_tree);
+	rcu_assign_pointer(vm->slots, next);
+	if (old) {
+		/* faults that looked up the old slot look again */
+		mmu->seq++;
+		adapt_tables(vm, old, new);
+	}
+	write_unlock(&mmu->lock);
+	vm->stats.slot_updates++;
+
+	/*
+	 * Nothing was taken away by adding a slot, and without a vCPU there is
+	 * nobody who could notice; then freeing is all that has to wait.
+	 */
+	if (old && READ_ONCE(vm->nr_vcpus)) {
+		synchronize_srcu_expedited(&vm->srcu);
+		slots_free(&prev->rcu);
+	} else {
+		call_srcu(&vm->srcu, &prev->rcu, slots_free);
+	}
+	return 0;
+}
+
+static int check_region(const struct kvm_userspace_memory_region *r)
+{
+	if (r->flags & ~SLOT_FLAGS)
+		return -EINVAL;
+	if (r->slot >= KEEL_MAX_MEMSLOTS)	/* also another address space: SMM */
+		return -EINVAL;
+	if ((r->memory_size | r->guest_phys_addr | r->userspace_addr) & ~PAGE_MASK)
+		return -EINVAL;
+	if (r->memory_size >> PAGE_SHIFT > MAX_SLOT_PAGES)
+		return -EINVAL;
+	if (r->guest_phys_addr + r->memory_size < r->guest_phys_addr)
+		return -EINVAL;
+	if (!access_ok((void __user *)(unsigned long)r->userspace_addr, r->memory_size))
+		return -EINVAL;
+	return 0;
+}
+
+static int set_region(struct keel_vm *vm, struct keel_slot *old,
+		      const struct kvm_userspace_memory_region *r)
+{
+	struct keel_slot *new;
+
+	if (r->guest_phys_addr + r->memory_size > BIT_ULL(KEEL_MAX_GPA_BITS))
+		return -EINVAL;
+	if (old) {
+		if (r->userspace_addr != old->hva ||
+		    r->memory_size >> PAGE_SHIFT != old->npages ||
+		    ((r->flags ^ old->flags) & KVM_MEM_READONLY))
+			return -EINVAL;
+		if (keel_gfn(r->guest_phys_addr) == old->gfn && r->flags == old->flags)
+			return 0;
+	}
+	new = slot_alloc(vm, r, old);
+	if (!new)
+		return -ENOMEM;
+	if (overlaps(vm, new, old)) {
+		slot_free(new, old);
+		return -EEXIST;
+	}
+	return commit(vm, old, new);
+}
+
+int keel_set_memory_region(struct keel_vm *vm, const struct kvm_userspace_memory_region *r)
+{
+	struct keel_slot *old;
+	int err;
+
+	err = check_region(r);
+	if (err)
+		return err;
+
+	mutex_lock(&vm->slots_lock);
+	old = keel_slot_by_id(vm, r->slot);
+	if (r->memory_size)
+		err = set_region(vm, old, r);
+	else if (old)
+		err = commit(vm, old, NULL);
+	else
+		err = -EINVAL;
+	mutex_unlock(&vm->slots_lock);
+	return err;
+}
+
+/* ---- life ---- */
+
+int keel_slots_init(struct keel_vm *vm)
+{
+	struct keel_slots *slots = slots_alloc(0);
+
+	if (!slots)
+		return -ENOMEM;
+	rcu_assign_pointer(vm->slots, slots);
+	return 0;
+}
+
+void keel_slots_destroy(struct keel_vm *vm)
+{
+	struct keel_slots *slots = rcu_dereference_protected(vm->slots, true);
+	int i;
+
+	/* arrays that wait to be freed; also, their callback is module text */
+	srcu_barrier(&vm->srcu);
+	for (i = 0; i < slots->nr; i++) {
+		kvfree(slots->slot[i]->dirty);
+		kfree(slots->slot[i]);
+	}
+	kvfree(slots);
+	RCU_INIT_POINTER(vm->slots, NULL);
+}
