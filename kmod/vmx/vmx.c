@@ -1,0 +1,820 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The Intel backend's operations: VMX on and off, vCPUs bound to CPUs, entry.
+ */
+#include <linux/bitmap.h>
+#include <linux/cpu.h>
+#include <linux/smp.h>
+#include <asm/debugreg.h>
+#include <asm/desc.h>
+#include <asm/fpu/xcr.h>
+#include <asm/hardirq.h>
+#include <asm/mmu_context.h>
+#include <asm/msr.h>
+#include <asm/nospec-branch.h>
+#include <asm/perf_event.h>
+#include <asm/processor.h>
+#include <asm/special_insns.h>
+#include <asm/tlbflush.h>
+#include <asm/trapnr.h>
+
+#include "../guest.h"
+#include "internal.h"
+
+/* One per CPU; only its own CPU touches it, with interrupts off. */
+struct vmx_cpu {
+	struct vmx_region *vmxon;	/* set by probe */
+	bool on;
+	struct list_head vmcss;		/* active here */
+	struct vmx_vcpu *current_vmx;	/* whose VMCS is the current one */
+};
+
+static DEFINE_PER_CPU(struct vmx_cpu, vmx_cpu);
+
+static DECLARE_BITMAP(vmx_vpids, VMX_NR_VPIDS);
+static DEFINE_SPINLOCK(vmx_vpid_lock);
+
+/**
+ * vmx_insn_failed() - a VMX instruction did not work
+ * @insn: its name
+ * @operand: what tells which one it was
+ *
+ * Its VM cannot go on. That is expected when VMX was switched off under it,
+ * because the machine goes down.
+ */
+noinline void vmx_insn_failed(const char *insn, unsigned long operand)
+{
+	struct vmx_vcpu *vmx = raw_cpu_read(vmx_cpu.current_vmx);
+
+	if (READ_ONCE(keel_rebooting))
+		return;
+	pr_err_ratelimited("%s failed, operand %#lx\n", insn, operand);
+	if (vmx)
+		keel_vm_kill(vmx->vcpu.vm, "a VMX instruction failed");
+}
+
+/* ---- CPUs ---- */
+
+static void vmx_exit(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		free_page((unsigned long)per_cpu(vmx_cpu.vmxon, cpu));
+		per_cpu(vmx_cpu.vmxon, cpu) = NULL;
+	}
+	vmx_msr_bitmap_free();
+}
+
+static int vmx_probe_and_allocate(void)
+{
+	int cpu, r;
+
+	r = vmx_probe();
+	if (r)
+		return r;
+	for_each_possible_cpu(cpu) {
+		struct vmx_cpu *c = &per_cpu(vmx_cpu, cpu);
+
+		INIT_LIST_HEAD(&c->vmcss);
+		c->vmxon = vmx_region_alloc(cpu_to_node(cpu));
+		if (!c->vmxon)
+			goto no_memory;
+	}
+	bitmap_zero(vmx_vpids, VMX_NR_VPIDS);
+	__set_bit(0, vmx_vpids);	/* the host's own */
+	if (!vmx_msr_bitmap_create())
+		return 0;
+no_memory:
+	vmx_exit();
+	return -ENOMEM;
+}
+
+static int vmx_cpu_enable(void)
+{
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+
+	if (__read_cr4() & X86_CR4_VMXE)
+		return -EBUSY;
+	intel_pt_handle_vmx(1);
+	cr4_set_bits(X86_CR4_VMXE);
+	if (!vmx_on(__pa(c->vmxon))) {
+		cr4_clear_bits(X86_CR4_VMXE);
+		intel_pt_handle_vmx(0);
+		return -EIO;
+	}
+	c->on = true;
+	c->current_vmx = NULL;
+	/* What another hypervisor, or an earlier life, left in the TLB. */
+	vmx_invept(VMX_EPT_EXTENT_GLOBAL, 0);
+	if (vmx_caps.cpu2 & SECONDARY_EXEC_ENABLE_VPID)
+		vmx_invvpid(VMX_VPID_EXTENT_ALL_CONTEXT, 0);
+	return 0;
+}
+
+/* Interrupts are off, on the CPU where it is active. */
+static void vmx_deactivate(struct vmx_vcpu *vmx)
+{
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+
+	if (!vmx_clear(__pa(vmx->vmcs)))
+		vmx_insn_failed("VMCLEAR", 0);
+	if (c->current_vmx == vmx)
+		c->current_vmx = NULL;
+	vmx->launched = false;
+	list_del(&vmx->node);
+	/* Pairs with vmx_vcpu_load(): it may use @node when it sees this. */
+	smp_store_release(&vmx->vmcs_cpu, -1);
+}
+
+static void vmx_cpu_disable(void)
+{
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+	struct vmx_vcpu *vmx, *next;
+
+	if (!c->on)
+		return;
+	list_for_each_entry_safe(vmx, next, &c->vmcss, node)
+		vmx_deactivate(vmx);
+	c->on = false;
+	vmx_off();
+	cr4_clear_bits(X86_CR4_VMXE);
+	intel_pt_handle_vmx(0);
+}
+
+/*
+ * The machine is about to be reset, or taken over by a crash kernel, which
+ * INIT cannot do in VMX operation. What a CPU caches of a VMCS must be in
+ * memory for the dump.
+ */
+static void vmx_emergency(void)
+{
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+	struct vmx_vcpu *vmx;
+
+	if (!c->on)
+		return;
+	c->on = false;
+	list_for_each_entry(vmx, &c->vmcss, node)
+		vmx_clear(__pa(vmx->vmcs));
+	vmx_off();
+	cr4_clear_bits(X86_CR4_VMXE);
+}
+
+/* ---- vCPUs ---- */
+
+static u16 vmx_vpid_get(void)
+{
+	unsigned long vpid;
+
+	if (!(vmx_caps.cpu2 & SECONDARY_EXEC_ENABLE_VPID))
+		return 0;
+	spin_lock(&vmx_vpid_lock);
+	vpid = find_first_zero_bit(vmx_vpids, VMX_NR_VPIDS);
+	if (vpid < VMX_NR_VPIDS)
+		__set_bit(vpid, vmx_vpids);
+	else
+		vpid = 0;
+	spin_unlock(&vmx_vpid_lock);
+	return vpid;
+}
+
+static void vmx_vpid_put(u16 vpid)
+{
+	if (!vpid)
+		return;
+	spin_lock(&vmx_vpid_lock);
+	__clear_bit(vpid, vmx_vpids);
+	spin_unlock(&vmx_vpid_lock);
+}
+
+static int vmx_vcpu_create(struct keel_vcpu *vcpu)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+
+	vmx->vmcs = vmx_region_alloc(NUMA_NO_NODE);
+	if (!vmx->vmcs)
+		return -ENOMEM;
+	vmx->vmcs_cpu = -1;
+	vmx->vpid = vmx_vpid_get();
+	vmx->eptp = vcpu->vm->mmu.root_pa | vmx_caps.eptp;
+	vmx->want.cpu = vmx_caps.cpu;
+	vmx->want.entry = vmx_caps.entry;
+	return 0;
+}
+
+static void vmx_deactivate_ipi(void *arg)
+{
+	struct vmx_vcpu *vmx = arg;
+
+	/* Its CPU may have gone offline meanwhile, which did the same. */
+	if (vmx->vmcs_cpu == raw_smp_processor_id())
+		vmx_deactivate(vmx);
+}
+
+static void vmx_deactivate_anywhere(struct vmx_vcpu *vmx)
+{
+	/* Pairs with vmx_deactivate(). */
+	int cpu = smp_load_acquire(&vmx->vmcs_cpu);
+
+	if (cpu >= 0)
+		smp_call_function_single(cpu, vmx_deactivate_ipi, vmx, 1);
+}
+
+static void vmx_vcpu_destroy(struct keel_vcpu *vcpu)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+
+	if (!vmx->vmcs)
+		return;
+	vmx_deactivate_anywhere(vmx);
+	vmx_vpid_put(vmx->vpid);
+	free_page((unsigned long)vmx->vmcs);
+	vmx->vmcs = NULL;
+}
+
+static void vmx_vcpu_reset(struct keel_vcpu *vcpu, bool init)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+
+	vmx->event_info = 0;
+	vmx->flush_tlb = true;
+	vmx_set_blocking(vmx, 0);
+	vmx_write(GUEST_PENDING_DBG_EXCEPTIONS, 0);
+}
+
+/* Make the VMCS active and current on this CPU. Preemption is off. */
+static bool vmx_activate(struct vmx_vcpu *vmx, int cpu)
+{
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+	bool moved = vmx->vmcs_cpu != cpu;
+	unsigned long flags;
+	bool ok = true;
+
+	if (moved)
+		vmx_deactivate_anywhere(vmx);
+	local_irq_save(flags);
+	if (moved) {
+		/* SDM: a VMCS is VMCLEARed once before its first use. */
+		ok = vmx_clear(__pa(vmx->vmcs));
+		list_add(&vmx->node, &c->vmcss);
+		vmx->vmcs_cpu = cpu;
+	}
+	if (c->current_vmx != vmx) {
+		ok = ok && vmx_load(__pa(vmx->vmcs));
+		c->current_vmx = vmx;
+		/* One guest must not train this CPU's branches for another. */
+		indirect_branch_prediction_barrier();
+	}
+	local_irq_restore(flags);
+	if (!ok)
+		vmx_insn_failed("VMPTRLD", cpu);
+	return moved;
+}
+
+static void vmx_vcpu_load(struct keel_vcpu *vcpu, int cpu)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+	bool moved = vmx_activate(vmx, cpu);
+
+	if (!vmx->set_up) {
+		vmx_vmcs_set_up(vmx);
+		vmx->set_up = true;
+	}
+	if (moved) {
+		vmx_vmcs_new_cpu(vmx, cpu);
+		vmx->flush_tlb = true;
+	}
+	vmx->flush_l1d = true;
+}
+
+/*
+ * Load what the VMCS does not: the guest's SYSCALL MSRs. Save what of the host
+ * they, and exits, destroy. Once for each time a vCPU gets a CPU.
+ */
+static void vmx_load_guest(struct vmx_vcpu *vmx)
+{
+	struct keel_regs *regs = &vmx->vcpu.regs;
+	struct vmx_host *host = &vmx->host;
+
+	savesegment(fs, host->fs_sel);
+	savesegment(gs, host->gs_sel);
+	savesegment(ds, host->ds_sel);
+	savesegment(es, host->es_sel);
+	store_ldt(host->ldt_sel);
+	rdmsrl(MSR_FS_BASE, host->fs_base);
+	if (host->fs_base != vmx->host_fs_base) {
+		vmx_write(HOST_FS_BASE, host->fs_base);
+		vmx->host_fs_base = host->fs_base;
+	}
+	rdmsrl(MSR_KERNEL_GS_BASE, host->kernel_gs_base);
+	wrmsrl(MSR_KERNEL_GS_BASE, regs->kernel_gs_base);
+	wrmsrl(MSR_STAR, regs->star);
+	wrmsrl(MSR_LSTAR, regs->lstar);
+	wrmsrl(MSR_CSTAR, regs->cstar);
+	wrmsrl(MSR_SYSCALL_MASK, regs->fmask);
+	if (vmx_caps.tsc_aux) {
+		rdmsrl(MSR_TSC_AUX, host->tsc_aux);
+		vmx->loaded_tsc_aux = host->tsc_aux;
+	}
+	vmx->guest_loaded = true;
+}
+
+/* VM exits load null selectors, and limits of tables that are not the host's. */
+static void vmx_restore_host_segments(const struct vmx_host *host)
+{
+	if (host->ldt_sel)
+		asm volatile("lldt %0" : : "rm" (host->ldt_sel));
+	if (host->ds_sel)
+		loadsegment(ds, host->ds_sel);
+	if (host->es_sel)
+		loadsegment(es, host->es_sel);
+	if (host->fs_sel) {
+		loadsegment(fs, host->fs_sel);
+		wrmsrl(MSR_FS_BASE, host->fs_base);
+	}
+	if (host->gs_sel)
+		load_gs_index(host->gs_sel);
+	wrmsrl(MSR_KERNEL_GS_BASE, host->kernel_gs_base);
+	invalidate_tss_limit();
+	load_fixmap_gdt(raw_smp_processor_id());
+}
+
+static void vmx_vcpu_put(struct keel_vcpu *vcpu)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+	struct vmx_host *host = &vmx->host;
+
+	if (!vmx->guest_loaded)
+		return;
+	vmx->guest_loaded = false;
+	if (!(vcpu->regs.dirty & KEEL_SYSCALL))
+		rdmsrl(MSR_KERNEL_GS_BASE, vcpu->regs.kernel_gs_base);
+	wrmsrl(MSR_STAR, vmx_caps.host_star);
+	wrmsrl(MSR_LSTAR, vmx_caps.host_lstar);
+	wrmsrl(MSR_CSTAR, vmx_caps.host_cstar);
+	wrmsrl(MSR_SYSCALL_MASK, vmx_caps.host_fmask);
+	if (vmx_caps.tsc_aux && vmx->loaded_tsc_aux != host->tsc_aux)
+		wrmsrl(MSR_TSC_AUX, host->tsc_aux);
+	vmx_restore_host_segments(host);
+}
+
+/* ---- entry ---- */
+
+static void vmx_write_controls(struct vmx_vcpu *vmx)
+{
+	struct vmx_controls *want = &vmx->want, *written = &vmx->written;
+
+	if (want->cpu != written->cpu)
+		vmx_write(CPU_BASED_VM_EXEC_CONTROL, want->cpu);
+	if (want->entry != written->entry)
+		vmx_write(VM_ENTRY_CONTROLS, want->entry);
+	if (want->exceptions != written->exceptions)
+		vmx_write(EXCEPTION_BITMAP, want->exceptions);
+	if (want->tsc_offset != written->tsc_offset)
+		vmx_write(TSC_OFFSET, want->tsc_offset);
+	*written = *want;
+}
+
+static void vmx_write_event(struct vmx_vcpu *vmx)
+{
+	if (!vmx->event_info)
+		return;
+	vmx_write(VM_ENTRY_INTR_INFO_FIELD, vmx->event_info);
+	if (vmx->event_info & INTR_INFO_DELIVER_CODE_MASK)
+		vmx_write(VM_ENTRY_EXCEPTION_ERROR_CODE, vmx->event_error);
+	if (vmx->event_len)
+		vmx_write(VM_ENTRY_INSTRUCTION_LEN, vmx->event_len);
+}
+
+/*
+ * SDM "Checks on Guest Non-Register State": blocking by STI needs RFLAGS.IF;
+ * with blocking by STI or MOV SS a single-step trap is pending if and only if
+ * RFLAGS.TF. Software may have changed the flags, or the blocking.
+ */
+static void vmx_write_blocking(struct vmx_vcpu *vmx, bool flags_changed)
+{
+	const u32 shadow = GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS;
+	u32 blocking;
+
+	if (!vmx->blocking_dirty && !flags_changed)
+		return;
+	blocking = vmx_blocking(vmx);
+	if (blocking & shadow) {
+		unsigned long rflags = vmx_read(GUEST_RFLAGS);
+		unsigned long old = vmx_read(GUEST_PENDING_DBG_EXCEPTIONS);
+		unsigned long new = old & ~DR_STEP;
+
+		if (rflags & X86_EFLAGS_TF)
+			new |= DR_STEP;
+		if (new != old)
+			vmx_write(GUEST_PENDING_DBG_EXCEPTIONS, new);
+		if (!(rflags & X86_EFLAGS_IF) && (blocking & GUEST_INTR_STATE_STI))
+			vmx_set_blocking(vmx, blocking & ~GUEST_INTR_STATE_STI);
+	}
+	if (vmx->blocking_dirty)
+		vmx_write(GUEST_INTERRUPTIBILITY_INFO, vmx->blocking);
+	vmx->blocking_dirty = false;
+}
+
+static void vmx_do_flush(struct vmx_vcpu *vmx)
+{
+	bool ok;
+
+	if (!vmx->flush_tlb)
+		return;
+	vmx->flush_tlb = false;
+	if (vmx_caps.invept_context)
+		ok = vmx_invept(VMX_EPT_EXTENT_CONTEXT, vmx->eptp);
+	else
+		ok = vmx_invept(VMX_EPT_EXTENT_GLOBAL, 0);
+	/* Without a VPID each entry and exit flushes these. */
+	if (vmx->vpid && vmx_caps.invvpid_context)
+		ok &= vmx_invvpid(VMX_VPID_EXTENT_SINGLE_CONTEXT, vmx->vpid);
+	else if (vmx->vpid)
+		ok &= vmx_invvpid(VMX_VPID_EXTENT_ALL_CONTEXT, 0);
+	if (!ok)
+		vmx_insn_failed("INVEPT or INVVPID", vmx->vpid);
+}
+
+/* What of the host changes between one entry and the next. */
+static void vmx_write_host(struct vmx_vcpu *vmx)
+{
+	unsigned long value = __get_current_cr3_fast();
+
+	if (value != vmx->host_cr3) {
+		vmx_write(HOST_CR3, value);
+		vmx->host_cr3 = value;
+	}
+	value = cr4_read_shadow();
+	if (value != vmx->host_cr4) {
+		vmx_write(HOST_CR4, value);
+		vmx->host_cr4 = value;
+	}
+	if (!vmx->guest_loaded)
+		vmx_load_guest(vmx);
+	if (vmx_caps.tsc_aux && vmx->loaded_tsc_aux != vmx->vcpu.msrs.tsc_aux) {
+		vmx->loaded_tsc_aux = vmx->vcpu.msrs.tsc_aux;
+		wrmsrl(MSR_TSC_AUX, vmx->loaded_tsc_aux);
+	}
+}
+
+/* DR7 is in the VMCS; the addresses are not, and DR6 only changes by software. */
+static void vmx_load_breakpoints(const struct keel_regs *regs)
+{
+	if (likely(!(regs->dr7 & (DR_LOCAL_ENABLE_MASK | DR_GLOBAL_ENABLE_MASK))))
+		return;
+	set_debugreg(0, 7);
+	set_debugreg(regs->dr[0], 0);
+	set_debugreg(regs->dr[1], 1);
+	set_debugreg(regs->dr[2], 2);
+	set_debugreg(regs->dr[3], 3);
+}
+
+static u64 vmx_guest_xcr0(struct keel_vcpu *vcpu)
+{
+	if (!(vcpu->regs.cr4 & X86_CR4_OSXSAVE))
+		return vmx_caps.host_xcr0;
+	return vcpu->fpu.xcr0;
+}
+
+/* L1TF: what the host brought into L1D since the last flush is a secret. */
+static void vmx_flush_l1d(struct vmx_vcpu *vmx)
+{
+	bool flush = vmx->flush_l1d;
+
+	if (!vmx_caps.flush_l1d)
+		return;
+	if (l1tf_mitigation == L1TF_MITIGATION_FULL ||
+	    l1tf_mitigation == L1TF_MITIGATION_FULL_FORCE ||
+	    !IS_ENABLED(CONFIG_KVM_INTEL))
+		flush = true;
+#if IS_ENABLED(CONFIG_KVM_INTEL)
+	flush |= kvm_get_cpu_l1tf_flush_l1d();
+	kvm_clear_cpu_l1tf_flush_l1d();
+#endif
+	vmx->flush_l1d = false;
+	if (flush)
+		native_wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
+}
+
+/*
+ * NMIs stay blocked after the exit until an IRET: the host's handler must run
+ * before anything here can fault. INT takes the same gates as the events.
+ */
+static __always_inline void vmx_deliver_host_event(struct vmx_vcpu *vmx)
+{
+	bool ok;
+	u16 basic = vmx->reason;
+
+	if (basic == EXIT_REASON_EXCEPTION_NMI) {
+		vmx->intr_info = vmx_read_raw(VM_EXIT_INTR_INFO, &ok);
+		if ((vmx->intr_info & INTR_INFO_INTR_TYPE_MASK) == INTR_TYPE_NMI_INTR)
+			asm volatile("int $2");
+		else if ((vmx->intr_info & INTR_INFO_VECTOR_MASK) == X86_TRAP_MC)
+			asm volatile("int $18");
+	} else if (basic == EXIT_REASON_MCE_DURING_VMENTRY) {
+		asm volatile("int $18");
+	}
+}
+
+static noinstr int vmx_enter_noinstr(struct vmx_vcpu *vmx)
+{
+	struct keel_regs *regs = &vmx->vcpu.regs;
+	bool ok;
+	int r;
+
+	keel_guest_enter();
+	if (native_read_cr2() != regs->cr2)
+		native_write_cr2(regs->cr2);
+	r = keel_vmx_enter(regs->gpr, &vmx->host_rsp, vmx->launched);
+	regs->cr2 = native_read_cr2();
+	if (likely(r == VMX_ENTERED)) {
+		vmx->reason = vmx_read_raw(VM_EXIT_REASON, &ok);
+		vmx_deliver_host_event(vmx);
+	}
+	keel_guest_exit();
+	return r;
+}
+
+/* The instruction failed, or (bit 31) loading the guest's state did. */
+static void vmx_entry_failed(struct vmx_vcpu *vmx, int r)
+{
+	struct keel_exit *exit = &vmx->vcpu.exit;
+
+	exit->reason = KEEL_EXIT_FAIL_ENTRY;
+	exit->insn_len = 0;
+	if (r == VMX_ENTERED) {
+		exit->hw_reason = vmx->reason;
+		if ((u16)vmx->reason == EXIT_REASON_MCE_DURING_VMENTRY)
+			exit->reason = KEEL_EXIT_MACHINE_CHECK;
+	} else {
+		exit->hw_reason = r == VMX_FAILED ? vmx_read(VM_INSTRUCTION_ERROR) : 0;
+		vmx->host_rsp = 0;
+	}
+	if (vmx->event_info) {
+		vmx_write(VM_ENTRY_INTR_INFO_FIELD, 0);
+		vmx_requeue_event(vmx, vmx->event_info, vmx->event_error,
+				  vmx->event_len);
+		vmx->event_info = 0;
+	}
+}
+
+/* Exits after which this CPU's L1D holds nothing new worth stealing. */
+static bool vmx_exit_is_harmless(const struct keel_exit *exit)
+{
+	switch (exit->reason) {
+	case KEEL_EXIT_CPUID:
+	case KEEL_EXIT_RDMSR:
+	case KEEL_EXIT_WRMSR:
+	case KEEL_EXIT_IRQ_WINDOW:
+	case KEEL_EXIT_NMI_WINDOW:
+	case KEEL_EXIT_INTERRUPT:	/* the kernel marks what handlers do */
+		return true;
+	}
+	return false;
+}
+
+static void vmx_enter(struct keel_vcpu *vcpu)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+	struct keel_regs *regs = &vcpu->regs;
+	bool flags_changed = regs->dirty & KEEL_RFLAGS;
+	u64 xcr0, debugctl;
+	int r;
+
+	if (regs->dirty)
+		vmx_vmcs_write_regs(vmx);
+	vmx_write_blocking(vmx, flags_changed);
+	vmx_write_event(vmx);
+	vmx_write_host(vmx);
+	vmx_write_controls(vmx);
+	vmx_do_flush(vmx);
+
+	debugctl = get_debugctlmsr();
+	vmx_load_breakpoints(regs);
+	xcr0 = vmx_guest_xcr0(vcpu);
+	if (xcr0 != vmx_caps.host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, xcr0);
+	vmx_flush_l1d(vmx);
+
+	r = vmx_enter_noinstr(vmx);
+
+	if (xcr0 != vmx_caps.host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, vmx_caps.host_xcr0);
+	/* Exits clear both. */
+	if (debugctl)
+		update_debugctlmsr(debugctl);
+	if (hw_breakpoint_active())
+		hw_breakpoint_restore();
+	/* Before returning to userspace: it must not run on the guest's training. */
+	if (cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER))
+		this_cpu_write(x86_ibpb_exit_to_user, true);
+
+	regs->valid = KEEL_CRS | KEEL_DRS;
+	vmx->blocking_valid = false;
+	if (unlikely(r != VMX_ENTERED ||
+		     (vmx->reason & VMX_EXIT_REASONS_FAILED_VMENTRY))) {
+		vmx_entry_failed(vmx, r);
+		return;
+	}
+	vmx->launched = true;
+	vmx->event_info = 0;
+	vmx_decode_exit(vmx);
+	if (!vmx_exit_is_harmless(&vcpu->exit))
+		vmx->flush_l1d = true;
+}
+
+/* ---- events ---- */
+
+/* GUEST_INTERRUPTIBILITY_INFO, read once per exit and only if asked for */
+u32 vmx_blocking(struct vmx_vcpu *vmx)
+{
+	if (!vmx->blocking_valid) {
+		vmx->blocking = vmx_read(GUEST_INTERRUPTIBILITY_INFO);
+		vmx->blocking_valid = true;
+	}
+	return vmx->blocking;
+}
+
+void vmx_set_blocking(struct vmx_vcpu *vmx, u32 blocking)
+{
+	if (vmx->blocking_valid && vmx->blocking == blocking)
+		return;
+	vmx->blocking = blocking;
+	vmx->blocking_valid = true;
+	vmx->blocking_dirty = true;
+}
+
+static_assert(KEEL_SHADOW_STI == BIT(1) && KEEL_SHADOW_MOV_SS == BIT(0));
+
+static u32 vmx_get_shadow(struct keel_vcpu *vcpu)
+{
+	u32 blocking = vmx_blocking(to_vmx(vcpu));
+
+	return (blocking & GUEST_INTR_STATE_STI ? KEEL_SHADOW_STI : 0) |
+	       (blocking & GUEST_INTR_STATE_MOV_SS ? KEEL_SHADOW_MOV_SS : 0);
+}
+
+static void vmx_set_shadow(struct keel_vcpu *vcpu, u32 shadow)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+	u32 blocking = vmx_blocking(vmx) &
+		       ~(u32)(GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS);
+
+	/* VM entry accepts one of them only. */
+	if (shadow & KEEL_SHADOW_MOV_SS)
+		blocking |= GUEST_INTR_STATE_MOV_SS;
+	else if (shadow & KEEL_SHADOW_STI)
+		blocking |= GUEST_INTR_STATE_STI;
+	vmx_set_blocking(vmx, blocking);
+}
+
+static bool vmx_nmi_blocked(struct keel_vcpu *vcpu)
+{
+	return vmx_blocking(to_vmx(vcpu)) & GUEST_INTR_STATE_NMI;
+}
+
+static void vmx_set_nmi_blocked(struct keel_vcpu *vcpu, bool blocked)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+	u32 blocking = vmx_blocking(vmx) & ~(u32)GUEST_INTR_STATE_NMI;
+
+	vmx_set_blocking(vmx, blocking | (blocked ? GUEST_INTR_STATE_NMI : 0));
+}
+
+/* Which exceptions push an error code: VM entry insists. */
+#define VECTORS_WITH_ERROR	(BIT(X86_TRAP_DF) | BIT(X86_TRAP_TS) |	\
+				 BIT(X86_TRAP_NP) | BIT(X86_TRAP_SS) |	\
+				 BIT(X86_TRAP_GP) | BIT(X86_TRAP_PF) |	\
+				 BIT(X86_TRAP_AC))
+
+/*
+ * SDM "Checks on VM-Entry Control Fields": an event must be consistent, and
+ * userspace may have made this one up.
+ */
+static void vmx_inject(struct keel_vcpu *vcpu, const struct keel_event *event)
+{
+	static const u32 types[] = {
+		[KEEL_EVENT_INTERRUPT] = INTR_TYPE_EXT_INTR,
+		[KEEL_EVENT_NMI] = INTR_TYPE_NMI_INTR,
+		[KEEL_EVENT_EXCEPTION] = INTR_TYPE_HARD_EXCEPTION,
+		[KEEL_EVENT_SOFT_INTERRUPT] = INTR_TYPE_SOFT_INTR,
+		[KEEL_EVENT_SOFT_EXCEPTION] = INTR_TYPE_SOFT_EXCEPTION,
+		[KEEL_EVENT_PRIV_SOFT_EXCEPTION] = INTR_TYPE_PRIV_SW_EXCEPTION,
+	};
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+	u32 info = INTR_INFO_VALID_MASK | types[event->type];
+	u32 unblock = 0;
+
+	vmx->event_len = 0;
+	switch (event->type) {
+	case KEEL_EVENT_NMI:
+		info |= X86_TRAP_NMI;
+		unblock = GUEST_INTR_STATE_NMI | GUEST_INTR_STATE_STI |
+			  GUEST_INTR_STATE_MOV_SS;
+		break;
+	case KEEL_EVENT_INTERRUPT:
+		info |= event->vector;
+		unblock = GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS;
+		break;
+	case KEEL_EVENT_EXCEPTION:
+		info |= event->vector & 31;
+		if ((VECTORS_WITH_ERROR & BIT(event->vector & 31)) &&
+		    (vcpu->regs.cr0 & X86_CR0_PE)) {
+			info |= INTR_INFO_DELIVER_CODE_MASK;
+			vmx->event_error = event->has_error ? (u16)event->error : 0;
+		}
+		break;
+	default:
+		info |= event->vector;
+		vmx->event_len = clamp_t(u32, event->insn_len,
+					 vmx_caps.zero_len_event ? 0 : 1, 15);
+	}
+	vmx->event_info = info;
+	if (unblock)
+		vmx_set_blocking(vmx, vmx_blocking(vmx) & ~unblock);
+}
+
+static void vmx_cancel_injection(struct keel_vcpu *vcpu)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+
+	if (!vmx->event_info)
+		return;
+	vmx_requeue_event(vmx, vmx->event_info, vmx->event_error, vmx->event_len);
+	vmx->event_info = 0;
+}
+
+static void vmx_irq_window(struct keel_vcpu *vcpu, bool on)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+
+	if (on)
+		vmx->want.cpu |= CPU_BASED_INTR_WINDOW_EXITING;
+	else
+		vmx->want.cpu &= ~CPU_BASED_INTR_WINDOW_EXITING;
+}
+
+static void vmx_nmi_window(struct keel_vcpu *vcpu, bool on)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+
+	if (on)
+		vmx->want.cpu |= CPU_BASED_NMI_WINDOW_EXITING;
+	else
+		vmx->want.cpu &= ~CPU_BASED_NMI_WINDOW_EXITING;
+}
+
+static void vmx_flush_tlb(struct keel_vcpu *vcpu)
+{
+	to_vmx(vcpu)->flush_tlb = true;
+}
+
+static void vmx_set_tsc_offset(struct keel_vcpu *vcpu, u64 offset)
+{
+	to_vmx(vcpu)->want.tsc_offset = offset;
+}
+
+/*
+ * #MC is the host's. #DB and #AC must exit because a guest can make their
+ * delivery raise them again, for ever and without an interrupt window; and #DB
+ * also because DR6, which it changes, is not in the VMCS.
+ */
+static void vmx_set_exception_bitmap(struct keel_vcpu *vcpu, u32 bitmap)
+{
+	to_vmx(vcpu)->want.exceptions = bitmap | BIT(X86_TRAP_MC) |
+					BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC);
+}
+
+const struct keel_backend keel_vmx_backend = {
+	.name = "vmx",
+	.vcpu_size = sizeof(struct vmx_vcpu),
+	.table_format = &vmx_table_format,
+	.probe = vmx_probe_and_allocate,
+	.exit = vmx_exit,
+	.cpu_enable = vmx_cpu_enable,
+	.cpu_disable = vmx_cpu_disable,
+	.emergency = vmx_emergency,
+	.vcpu_create = vmx_vcpu_create,
+	.vcpu_destroy = vmx_vcpu_destroy,
+	.vcpu_reset = vmx_vcpu_reset,
+	.vcpu_load = vmx_vcpu_load,
+	.vcpu_put = vmx_vcpu_put,
+	.enter = vmx_enter,
+	.read_regs = vmx_read_regs,
+	.get_shadow = vmx_get_shadow,
+	.set_shadow = vmx_set_shadow,
+	.nmi_blocked = vmx_nmi_blocked,
+	.set_nmi_blocked = vmx_set_nmi_blocked,
+	.inject = vmx_inject,
+	.cancel_injection = vmx_cancel_injection,
+	.irq_window = vmx_irq_window,
+	.nmi_window = vmx_nmi_window,
+	.flush_tlb = vmx_flush_tlb,
+	.set_tsc_offset = vmx_set_tsc_offset,
+	.set_exception_bitmap = vmx_set_exception_bitmap,
+	.cr_valid = vmx_cr_valid,
+	.dump = vmx_dump,
+	.hw_reason_name = vmx_hw_reason_name,
+};
