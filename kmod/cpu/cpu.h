@@ -16,6 +16,11 @@
 struct keel_vcpu;
 struct keel_vm;
 
+/* Of DR6 and DR7, what <uapi/asm/debugreg.h> has not. SDM vol. 3, 18.2. */
+#define KEEL_DR6_BD	BIT(13)		/* access to a debug register under GD */
+#define KEEL_DR6_CAUSES	(0xf | BIT(13) | BIT(14) | BIT(15))
+#define KEEL_DR7_GD	BIT(13)		/* general detect */
+
 /* Hardware order, as ModRM and the CR/DR exits number them. */
 enum keel_gpr {
 	KEEL_RAX, KEEL_RCX, KEEL_RDX, KEEL_RBX, KEEL_RSP_REG, KEEL_RBP,
@@ -104,6 +109,7 @@ struct keel_cpuid {
 };
 
 #define KEEL_MCE_BANKS	32
+#define KEEL_MCE_CAP	(MCG_CTL_P | MCG_SER_P | KEEL_MCE_BANKS)
 #define KEEL_VAR_MTRRS	8
 
 /* MSRs that are storage only; what has an effect lives with its effect. */
@@ -129,6 +135,7 @@ struct keel_msrs {
 struct keel_fpu {
 	struct fpu_guest guest;
 	u64 xcr0;
+	u64 host_xcr0;	/* between keel_xcr0_load() and _put() */
 	bool loaded;	/* the guest's FPU state is in the registers */
 };
 
@@ -151,6 +158,7 @@ struct keel_vm_clock {
 
 struct keel_vcpu_clock {
 	u64 tsc_offset;		/* guest TSC = host TSC + this */
+	u64 tsc_lost;		/* what suspends cost the host TSC, as far as applied */
 	u64 system_time_msr;	/* MSR_KVM_SYSTEM_TIME(_NEW) as written */
 	u32 version;		/* of the pvclock page, even when stable */
 	bool guest_stopped;	/* KVM_KVMCLOCK_CTRL */
@@ -242,8 +250,6 @@ int keel_get_msr(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host);
 int keel_set_msr(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host);
 void keel_msrs_reset(struct keel_vcpu *vcpu, bool init);
 int keel_msr_init(void);
-#define KEEL_MCE_CAP_SUPPORTED	(MCG_CTL_P | MCG_SER_P)
-int keel_ioctl_setup_mce(struct keel_vcpu *vcpu, u64 mcg_cap);
 long keel_ioctl_msr_index_list(struct kvm_msr_list __user *u);
 long keel_ioctl_msr_feature_index_list(struct kvm_msr_list __user *u);
 long keel_ioctl_get_feature_msrs(struct kvm_msrs __user *u);
@@ -280,10 +286,10 @@ int keel_clock_set_msr(struct keel_vcpu *vcpu, u32 msr, u64 value);
 void keel_clock_update(struct keel_vcpu *vcpu);
 int keel_ioctl_get_clock(struct keel_vm *vm, struct kvm_clock_data *c);
 int keel_ioctl_set_clock(struct keel_vm *vm, const struct kvm_clock_data *c);
-int keel_ioctl_kvmclock_ctrl(struct keel_vcpu *vcpu);
 u64 keel_tsc_to_ns(struct keel_vm *vm, u64 tsc);
 void keel_tsc_adjust_write(struct keel_vcpu *vcpu, u64 value, bool host);
-u32 keel_tsc_khz(void);		/* KVM_GET_TSC_KHZ */
-int keel_ioctl_set_tsc_khz(struct keel_vcpu *vcpu, u32 khz);
+void keel_clock_suspend(void);
+void keel_clock_resume(void);
+void keel_clock_enter(struct keel_vcpu *vcpu);	/* KVM_RUN begins */
 
 #endif /* KEEL_CPU_H */
