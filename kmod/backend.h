@@ -142,9 +142,10 @@ struct keel_backend {
 	/**
 	 * @probe: is this CPU's extension usable?
 	 *
-	 * Fills keel_caps. Logs one line that says what is wrong and what to
+	 * Logs one line that says what is wrong and what to
 	 * do when it is not.
-	 * Return: 0, -ENODEV (absent or lacks what keel needs, or locked off),
+	 * Return: 0, -ENXIO (not this vendor: says nothing), -ENODEV (lacks what
+	 * keel needs, or locked off),
 	 * -EBUSY (in another hypervisor's possession).
 	 */
 	int (*probe)(void);

@@ -7,6 +7,7 @@
 #define KEEL_COMPAT_H
 
 #include <linux/eventfd.h>
+#include <linux/hrtimer.h>
 #include <linux/rcupdate.h>
 #include <linux/syscore_ops.h>
 #include <linux/version.h>
@@ -70,5 +71,25 @@ static __always_inline void keel_rcu_note_guest(void)
 	rcu_virt_note_context_switch();
 #endif
 }
+
+/* 6.15 replaced hrtimer_init(). */
+static inline void keel_hrtimer_setup(struct hrtimer *timer,
+				      enum hrtimer_restart (*fn)(struct hrtimer *),
+				      enum hrtimer_mode mode)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
+	hrtimer_init(timer, CLOCK_MONOTONIC, mode);
+	timer->function = fn;
+#else
+	hrtimer_setup(timer, fn, CLOCK_MONOTONIC, mode);
+#endif
+}
+
+/* 6.3 lets signals end the wait for a page (userfaultfd). */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#define KEEL_FOLL_INTERRUPTIBLE	0
+#else
+#define KEEL_FOLL_INTERRUPTIBLE	FOLL_INTERRUPTIBLE
+#endif
 
 #endif /* KEEL_COMPAT_H */

@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What happens after each exit. A handler answers KEEL_RESUME, KEEL_TO_USER
+ * or a negative errno.
+ */
+#include <linux/kvm_para.h>
+#include <linux/nospec.h>
+#include <uapi/asm/debugreg.h>
+#include <asm/msr-index.h>
+#include <asm/processor-flags.h>
+#include <asm/trapnr.h>
+
+#include "keel.h"
+#include "trace.h"
+#include "insn/insn.h"
+#include "irq/irq.h"
+
+static int inject_gp(struct keel_vcpu *vcpu)
+{
+	keel_queue_exception_error(vcpu, X86_TRAP_GP, 0);
+	return KEEL_RESUME;
+}
+
+static int inject_ud(struct keel_vcpu *vcpu)
+{
+	keel_queue_exception(vcpu, X86_TRAP_UD);
+	return KEEL_RESUME;
+}
+
+int keel_internal_error(struct keel_vcpu *vcpu, u32 suberror)
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+	run->internal.suberror = suberror;
+	run->internal.ndata = 2;
+	run->internal.data[0] = vcpu->exit.hw_reason;
+	run->internal.data[1] = vcpu->exit.reason;
+	return KEEL_TO_USER;
+}
+
+/**
+ * keel_skip_instruction() - retire the instruction that exited
+ * @vcpu: the vCPU
+ *
+ * Advances RIP, ends an interrupt shadow, raises the single-step trap.
+ *
+ * Return: KEEL_RESUME; or, when the CPU gave no length and the instruction
+ * cannot be read, what keel_internal_error() says.
+ */
+int keel_skip_instruction(struct keel_vcpu *vcpu)
+{
+	struct keel_regs *r = &vcpu->regs;
+	int len = vcpu->exit.insn_len;
+	struct insn insn;
+
+	if (!len)
+		len = keel_insn_length(vcpu, &insn);
+	if (!len)
+		return keel_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
+
+	keel_change(vcpu, KEEL_RIP);
+	keel_need(vcpu, KEEL_RFLAGS);
+	r->rip += len;
+	if (!keel_mode64(vcpu))
+		r->rip = (u32)r->rip;
+	keel_backend->set_shadow(vcpu, 0);
+	if (r->rflags & X86_EFLAGS_TF)
+		keel_queue_db(vcpu, DR_STEP);
+	return KEEL_RESUME;
+}
+
+static int exit_none(struct keel_vcpu *vcpu)
+{
+	return KEEL_RESUME;
+}
+
+static int exit_fail_entry(struct keel_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->exit_reason = KVM_EXIT_FAIL_ENTRY;
+	run->fail_entry.hardware_entry_failure_reason = vcpu->exit.hw_reason;
+	run->fail_entry.cpu = raw_smp_processor_id();
+	return KEEL_TO_USER;
+}
+
+static int exit_nmi(struct keel_vcpu *vcpu)
+{
+	vcpu->stats.nmi_exits++;
+	return KEEL_RESUME;
+}
+
+static int exit_irq_window(struct keel_vcpu *vcpu)
+{
+	vcpu->stats.irq_window_exits++;
+	keel_backend->irq_window(vcpu, false);
+	keel_request(vcpu, KEEL_REQ_EVENT);
+	return KEEL_RESUME;
+}
+
+static int exit_nmi_window(struct keel_vcpu *vcpu)
+{
+	vcpu->stats.nmi_window_exits++;
+	keel_backend->nmi_window(vcpu, false);
+	keel_request(vcpu, KEEL_REQ_EVENT);
+	return KEEL_RESUME;
+}
+
+/*
+ * #DB and #AC are intercepted because their delivery can raise them again for
+ * ever, inside the CPU, where no interrupt gets through (CVE-2015-5307,
+ * CVE-2015-8104). They go back to the guest.
+ */
+static int exit_exception(struct keel_vcpu *vcpu)
+{
+	const struct keel_exit *e = &vcpu->exit;
+
+	vcpu->stats.exception_exits++;
+	switch (e->exception.vector) {
+	case X86_TRAP_DB:
+		keel_queue_db(vcpu, e->exception.payload);
+		break;
+	case X86_TRAP_PF:
+		keel_queue_page_fault(vcpu, e->exception.payload, e->exception.error);
+		break;
+	default:
+		if (e->exception.has_error)
+			keel_queue_exception_error(vcpu, e->exception.vector,
+						   e->exception.error);
+		else
+			keel_queue_exception(vcpu, e->exception.vector);
+	}
+	return KEEL_RESUME;
+}
+
+static int exit_page_fault(struct keel_vcpu *vcpu)
+{
+	vcpu->stats.page_fault_exits++;
+	trace_keel_page_fault(vcpu);
+	return keel_handle_page_fault(vcpu);
+}
+
+static int exit_io(struct keel_vcpu *vcpu)
+{
+	vcpu->stats.io_exits++;
+	return vcpu->exit.io.string ? keel_emulate(vcpu) : keel_port_io(vcpu);
+}
+
+static int exit_cpuid(struct keel_vcpu *vcpu)
+{
+	u64 *g = vcpu->regs.gpr;
+	u32 eax = g[KEEL_RAX], ebx, ecx = g[KEEL_RCX], edx;
+
+	vcpu->stats.cpuid_exits++;
+	keel_cpuid_eval(vcpu, &eax, &ebx, &ecx, &edx);
+	g[KEEL_RAX] = eax;
+	g[KEEL_RBX] = ebx;
+	g[KEEL_RCX] = ecx;
+	g[KEEL_RDX] = edx;
+	return keel_skip_instruction(vcpu);
+}
+
+static int exit_hlt(struct keel_vcpu *vcpu)
+{
+	int ret = keel_skip_instruction(vcpu);
+
+	vcpu->stats.halt_exits++;
+	if (ret != KEEL_RESUME)
+		return ret;
+	if (vcpu->lapic) {
+		vcpu->mp_state = KVM_MP_STATE_HALTED;
+		return KEEL_RESUME;
+	}
+	vcpu->run->exit_reason = KVM_EXIT_HLT;
+	return KEEL_TO_USER;
+}
+
+static int exit_rdmsr(struct keel_vcpu *vcpu)
+{
+	u64 *g = vcpu->regs.gpr;
+	u32 msr = g[KEEL_RCX];
+	u64 value = 0;
+	int err;
+
+	vcpu->stats.rdmsr_exits++;
+	err = keel_get_msr(vcpu, msr, &value, false);
+	trace_keel_msr(vcpu, false, msr, value, err);
+	if (err)
+		return inject_gp(vcpu);
+	g[KEEL_RAX] = (u32)value;
+	g[KEEL_RDX] = value >> 32;
+	return keel_skip_instruction(vcpu);
+}
+
+static int exit_wrmsr(struct keel_vcpu *vcpu)
+{
+	u64 *g = vcpu->regs.gpr;
+	u32 msr = g[KEEL_RCX];
+	u64 value = (u32)g[KEEL_RAX] | g[KEEL_RDX] << 32;
+	int err;
+
+	vcpu->stats.wrmsr_exits++;
+	err = keel_set_msr(vcpu, msr, value, false);
+	trace_keel_msr(vcpu, true, msr, value, err);
+	if (err)
+		return inject_gp(vcpu);
+	return keel_skip_instruction(vcpu);
+}
+
+/* Documentation/virt/kvm/x86/hypercalls.rst; VMCALL and VMMCALL alike. */
+static int exit_hypercall(struct keel_vcpu *vcpu)
+{
+	u64 *g = vcpu->regs.gpr;
+	u64 nr = g[KEEL_RAX], ret = -KVM_ENOSYS;
+
+	vcpu->stats.hypercall_exits++;
+	trace_keel_hypercall(vcpu, nr, g[KEEL_RBX], g[KEEL_RCX], g[KEEL_RDX],
+			     g[KEEL_RSI]);
+	if (!keel_mode64(vcpu))
+		nr = (u32)nr;
+	if (keel_cpl(vcpu))
+		ret = -KVM_EPERM;
+	else if (nr == KVM_HC_VAPIC_POLL_IRQ)
+		ret = 0;
+	g[KEEL_RAX] = keel_mode64(vcpu) ? ret : (u32)ret;
+	return keel_skip_instruction(vcpu);
+}
+
+static u64 get_cr(struct keel_vcpu *vcpu, int cr)
+{
+	switch (cr) {
+	case 0:
+		return vcpu->regs.cr0;
+	case 2:
+		return vcpu->regs.cr2;
+	case 3:
+		keel_need(vcpu, KEEL_CR3);
+		return vcpu->regs.cr3;
+	case 4:
+		return vcpu->regs.cr4;
+	default:
+		return keel_get_cr8(vcpu);
+	}
+}
+
+static int set_cr(struct keel_vcpu *vcpu, int cr, u64 value)
+{
+	switch (cr) {
+	case 0:
+		return keel_set_cr0(vcpu, value);
+	case 2:
+		vcpu->regs.cr2 = value;
+		return 0;
+	case 3:
+		return keel_set_cr3(vcpu, value);
+	case 4:
+		return keel_set_cr4(vcpu, value);
+	default:
+		return keel_set_cr8(vcpu, value);
+	}
+}
+
+static int exit_cr(struct keel_vcpu *vcpu)
+{
+	const struct keel_exit *e = &vcpu->exit;
+	int gpr = array_index_nospec(e->cr.gpr, KEEL_NR_GPRS);
+	u64 *g = vcpu->regs.gpr;
+	u64 value;
+	int err = 0;
+
+	vcpu->stats.cr_exits++;
+	if (gpr == KEEL_RSP_REG)
+		keel_need(vcpu, KEEL_RSP);
+	switch (e->cr.op) {
+	case KEEL_CR_READ:
+		value = get_cr(vcpu, e->cr.cr);
+		if (gpr == KEEL_RSP_REG)
+			vcpu->regs.dirty |= KEEL_RSP;
+		g[gpr] = keel_mode64(vcpu) ? value : (u32)value;
+		break;
+	case KEEL_CR_WRITE:
+		value = keel_mode64(vcpu) ? g[gpr] : (u32)g[gpr];
+		err = set_cr(vcpu, e->cr.cr, value);
+		break;
+	case KEEL_CR_CLTS:
+		err = keel_set_cr0(vcpu, vcpu->regs.cr0 & ~X86_CR0_TS);
+		break;
+	case KEEL_CR_LMSW:
+		/* LMSW changes MP, EM, TS, and can set PE but not clear it */
+		value = (vcpu->regs.cr0 & ~0xeULL) | (e->cr.msw & 0xf);
+		err = keel_set_cr0(vcpu, value);
+		break;
+	}
+	return err ? inject_gp(vcpu) : keel_skip_instruction(vcpu);
+}
+
+static int exit_dr(struct keel_vcpu *vcpu)
+{
+	const struct keel_exit *e = &vcpu->exit;
+	int gpr = array_index_nospec(e->dr.gpr, KEEL_NR_GPRS);
+	u64 *g = vcpu->regs.gpr;
+	int n = e->dr.dr, err;
+	u64 value;
+
+	vcpu->stats.other_exits++;
+	keel_need(vcpu, KEEL_DRS | KEEL_RSP);
+	if (n == 4 || n == 5) {
+		if (vcpu->regs.cr4 & X86_CR4_DE)
+			return inject_ud(vcpu);
+		n += 2;
+	}
+	if (keel_cpl(vcpu))
+		return inject_gp(vcpu);
+	if (vcpu->regs.dr7 & KEEL_DR7_GD) {
+		keel_queue_db(vcpu, KEEL_DR6_BD);
+		return KEEL_RESUME;
+	}
+	if (e->dr.write) {
+		value = keel_mode64(vcpu) ? g[gpr] : (u32)g[gpr];
+		err = keel_set_dr(vcpu, n, value);
+	} else {
+		err = keel_get_dr(vcpu, n, &value);
+		if (!err) {
+			g[gpr] = keel_mode64(vcpu) ? value : (u32)value;
+			if (gpr == KEEL_RSP_REG)
+				vcpu->regs.dirty |= KEEL_RSP;
+		}
+	}
+	return err ? inject_gp(vcpu) : keel_skip_instruction(vcpu);
+}
+
+static int exit_xsetbv(struct keel_vcpu *vcpu)
+{
+	u64 *g = vcpu->regs.gpr;
+	u64 value = (u32)g[KEEL_RAX] | g[KEEL_RDX] << 32;
+
+	vcpu->stats.other_exits++;
+	if (!(vcpu->regs.cr4 & X86_CR4_OSXSAVE))
+		return inject_ud(vcpu);
+	if (keel_cpl(vcpu) || (u32)g[KEEL_RCX] || keel_set_xcr0(vcpu, value))
+		return inject_gp(vcpu);
+	return keel_skip_instruction(vcpu);
+}
+
+static int exit_gp(struct keel_vcpu *vcpu)
+{
+	vcpu->stats.other_exits++;
+	return inject_gp(vcpu);
+}
+
+/* Guest memory is always cacheable and coherent: nothing to write back. */
+static int exit_nop(struct keel_vcpu *vcpu)
+{
+	vcpu->stats.other_exits++;
+	return keel_skip_instruction(vcpu);
+}
+
+static int exit_invalid_opcode(struct keel_vcpu *vcpu)
+{
+	vcpu->stats.other_exits++;
+	return inject_ud(vcpu);
+}
+
+static int exit_task_switch(struct keel_vcpu *vcpu)
+{
+	vcpu->stats.other_exits++;
+	return keel_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
+}
+
+static int exit_triple_fault(struct keel_vcpu *vcpu)
+{
+	vcpu->run->exit_reason = KVM_EXIT_SHUTDOWN;
+	return KEEL_TO_USER;
+}
+
+static int exit_unknown(struct keel_vcpu *vcpu)
+{
+	return keel_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON);
+}
+
+static int (* const handlers[KEEL_NR_EXITS])(struct keel_vcpu *vcpu) = {
+	[KEEL_EXIT_NONE]		= exit_none,
+	[KEEL_EXIT_FAIL_ENTRY]		= exit_fail_entry,
+	[KEEL_EXIT_INTERRUPT]		= exit_none,
+	[KEEL_EXIT_NMI]			= exit_nmi,
+	[KEEL_EXIT_IRQ_WINDOW]		= exit_irq_window,
+	[KEEL_EXIT_NMI_WINDOW]		= exit_nmi_window,
+	[KEEL_EXIT_EXCEPTION]		= exit_exception,
+	[KEEL_EXIT_PAGE_FAULT]		= exit_page_fault,
+	[KEEL_EXIT_IO]			= exit_io,
+	[KEEL_EXIT_CPUID]		= exit_cpuid,
+	[KEEL_EXIT_HLT]			= exit_hlt,
+	[KEEL_EXIT_RDMSR]		= exit_rdmsr,
+	[KEEL_EXIT_WRMSR]		= exit_wrmsr,
+	[KEEL_EXIT_HYPERCALL]		= exit_hypercall,
+	[KEEL_EXIT_CR]			= exit_cr,
+	[KEEL_EXIT_DR]			= exit_dr,
+	[KEEL_EXIT_XSETBV]		= exit_xsetbv,
+	[KEEL_EXIT_RDPMC]		= exit_gp,
+	[KEEL_EXIT_WBINVD]		= exit_nop,
+	[KEEL_EXIT_PAUSE]		= exit_nop,
+	[KEEL_EXIT_MWAIT]		= exit_nop,
+	[KEEL_EXIT_MONITOR]		= exit_nop,
+	[KEEL_EXIT_INVALID_OPCODE]	= exit_invalid_opcode,
+	[KEEL_EXIT_TASK_SWITCH]		= exit_task_switch,
+	[KEEL_EXIT_TRIPLE_FAULT]	= exit_triple_fault,
+	[KEEL_EXIT_MACHINE_CHECK]	= exit_none,
+	[KEEL_EXIT_EMULATE]		= keel_emulate,
+	[KEEL_EXIT_UNKNOWN]		= exit_unknown,
+};
+
+int keel_handle_exit(struct keel_vcpu *vcpu)
+{
+	u32 reason = vcpu->exit.reason;
+
+	/* the backend fills it, but a hole in the table would be a jump to 0 */
+	if (reason >= KEEL_NR_EXITS || !handlers[reason])
+		return exit_unknown(vcpu);
+	return handlers[array_index_nospec(reason, KEEL_NR_EXITS)](vcpu);
+}

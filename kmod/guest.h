@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Telling the kernel that this CPU leaves for a guest and comes back: time
+ * accounting, RCU (a guest is a quiescent state), lockdep and the tracing of
+ * interrupts (a guest runs with the host's interrupts on).
+ */
+#ifndef KEEL_GUEST_H
+#define KEEL_GUEST_H
+
+#include <linux/context_tracking.h>
+#include <linux/ftrace.h>
+#include <linux/instrumentation.h>
+#include <linux/irqflags.h>
+#include <linux/lockdep.h>
+#include <linux/vtime.h>
+
+#include "compat.h"
+
+/**
+ * keel_guest_enter() - what comes right before the entry stub
+ *
+ * Context: noinstr, interrupts off. Nothing between this and
+ * keel_guest_exit() may be traced, use RCU, or take a lock.
+ */
+static __always_inline void keel_guest_enter(void)
+{
+	instrumentation_begin();
+	vtime_account_guest_enter();
+	trace_hardirqs_on_prepare();
+	lockdep_hardirqs_on_prepare();
+	instrumentation_end();
+	if (!context_tracking_guest_enter()) {
+		instrumentation_begin();
+		keel_rcu_note_guest();
+		instrumentation_end();
+	}
+	lockdep_hardirqs_on(CALLER_ADDR0);
+}
+
+static __always_inline void keel_guest_exit(void)
+{
+	lockdep_hardirqs_off(CALLER_ADDR0);
+	context_tracking_guest_exit();
+	instrumentation_begin();
+	trace_hardirqs_off_finish();
+	instrumentation_end();
+}
+
+/*
+ * After the tick that interrupted the guest has been accounted, interrupts
+ * on again or never on.
+ */
+static __always_inline void keel_guest_account(void)
+{
+	vtime_account_guest_exit();
+}
+
+#endif /* KEEL_GUEST_H */

@@ -1,0 +1,678 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Port and memory-mapped I/O, and the hands of the instruction emulator.
+ *
+ * An access that no in-kernel device takes is userspace's. A read makes the
+ * emulator stop; when the data has come the instruction is executed again from
+ * its start, and finds the reads of the first time on record. Writes are
+ * recorded too, and are handed out once the emulator has committed them.
+ */
+#include <linux/kernel.h>
+#include <linux/mm.h>
+#include <linux/minmax.h>
+#include <linux/nospec.h>
+#include <linux/string.h>
+#include <asm/processor-flags.h>
+#include <uapi/asm/debugreg.h>
+#include <asm/trapnr.h>
+
+#include "keel.h"
+#include "trace.h"
+#include "insn/insn.h"
+#include "irq/irq.h"
+
+/* ---- giving accesses to userspace ---- */
+
+static int port_to_user(struct keel_vcpu *vcpu, u16 port, int size, bool in)
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->exit_reason = KVM_EXIT_IO;
+	run->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
+	run->io.size = size;
+	run->io.port = port;
+	run->io.count = 1;
+	run->io.data_offset = KVM_PIO_PAGE_OFFSET * PAGE_SIZE;
+	return KEEL_TO_USER;
+}
+
+static int frag_to_user(struct keel_vcpu *vcpu, const struct keel_io_frag *f, bool write)
+{
+	struct kvm_run *run = vcpu->run;
+
+	if (f->pio) {
+		if (write)
+			memcpy(vcpu->pio_page, f->data, f->len);
+		return port_to_user(vcpu, f->addr, f->len, !write);
+	}
+	vcpu->stats.mmio_exits++;
+	run->exit_reason = KVM_EXIT_MMIO;
+	run->mmio.phys_addr = f->addr;
+	run->mmio.len = f->len;
+	run->mmio.is_write = write;
+	memset(run->mmio.data, 0, sizeof(run->mmio.data));
+	if (write)
+		memcpy(run->mmio.data, f->data, f->len);
+	return KEEL_TO_USER;
+}
+
+/* The run page is userspace's to change at any time: one copy, bounded. */
+static void frag_from_user(struct keel_vcpu *vcpu, struct keel_io_frag *f)
+{
+	memcpy(f->data, f->pio ? vcpu->pio_page : (void *)vcpu->run->mmio.data, f->len);
+}
+
+/* ---- plain IN and OUT ---- */
+
+/* SDM vol. 1 "General-Purpose Registers": 32-bit results are zero-extended. */
+static void set_rax(struct keel_vcpu *vcpu, u32 value, int size)
+{
+	u64 *rax = &vcpu->regs.gpr[KEEL_RAX];
+
+	switch (size) {
+	case 1:
+		*rax = (*rax & ~0xffULL) | (u8)value;
+		break;
+	case 2:
+		*rax = (*rax & ~0xffffULL) | (u16)value;
+		break;
+	default:
+		*rax = value;
+	}
+}
+
+/*
+ * QEMU's VAPIC option ROM makes its VMM patch the code before this OUT, and
+ * counts on RIP being past it (KVM_X86_QUIRK_OUT_7E_INC_RIP).
+ */
+#define VAPIC_PORT	0x7e
+
+int keel_port_io(struct keel_vcpu *vcpu)
+{
+	u16 port = vcpu->exit.io.port;
+	u8 size = vcpu->exit.io.size;
+	u32 value = 0;
+
+	if (vcpu->exit.io.in) {
+		if (!keel_pio_read(vcpu, port, size, &value)) {
+			trace_keel_pio(vcpu, false, port, size, value);
+			set_rax(vcpu, value, size);
+			return keel_skip_instruction(vcpu);
+		}
+	} else {
+		value = vcpu->regs.gpr[KEEL_RAX];
+		trace_keel_pio(vcpu, true, port, size, value);
+		if (!keel_pio_write(vcpu, port, size, &value))
+			return keel_skip_instruction(vcpu);
+		memcpy(vcpu->pio_page, &value, size);
+	}
+
+	keel_need(vcpu, KEEL_RIP);
+	vcpu->io.rip = vcpu->regs.rip;
+	vcpu->io.size = size;
+	if (vcpu->exit.io.in) {
+		vcpu->io.pending = KEEL_IO_PORT_IN;
+	} else if (port == VAPIC_PORT) {
+		int ret = keel_skip_instruction(vcpu);
+
+		if (ret != KEEL_RESUME)
+			return ret;
+	} else {
+		vcpu->io.pending = KEEL_IO_PORT_OUT;
+	}
+	return port_to_user(vcpu, port, size, vcpu->exit.io.in);
+}
+
+static int complete_port_io(struct keel_vcpu *vcpu, bool in)
+{
+	u32 value = 0;
+
+	/* userspace put the vCPU elsewhere: there is nothing to complete */
+	keel_need(vcpu, KEEL_RIP);
+	if (vcpu->regs.rip != vcpu->io.rip)
+		return KEEL_RESUME;
+	if (in) {
+		memcpy(&value, vcpu->pio_page, min_t(u8, vcpu->io.size, sizeof(value)));
+		set_rax(vcpu, value, vcpu->io.size);
+	}
+	return keel_skip_instruction(vcpu);
+}
+
+/* ---- emulator: from linear addresses to RAM and devices ---- */
+
+struct emulation {
+	struct keel_vcpu *vcpu;
+	struct insn_cpu cpu;
+	u8 replayed_reads;	/* answered from the record in this pass */
+	bool wants_read;	/* io.reads[io.nr_reads] is to be asked of userspace */
+	int err;		/* -EFAULT: guest memory that cannot be had */
+};
+
+/* A linear range is in at most two pages. */
+struct piece {
+	gpa_t gpa;
+	unsigned int len;
+	bool ram;
+};
+
+static int translate(struct emulation *em, u64 linear, unsigned int len, u32 access,
+		     struct piece *p, struct insn_fault *fault)
+{
+	struct keel_vcpu *vcpu = em->vcpu;
+	struct keel_walk walk;
+	int n = 0;
+
+	if (em->cpu.cpl == 3)
+		access |= KEEL_WALK_USER;
+	while (len) {
+		unsigned int part = min_t(unsigned int, len,
+					  PAGE_SIZE - offset_in_page(linear));
+
+		if (keel_guest_walk(vcpu, linear, access, &walk)) {
+			fault->vector = X86_TRAP_PF;
+			fault->has_error = true;
+			fault->error = walk.error;
+			fault->cr2 = linear;
+			return -INSN_FAULT;
+		}
+		p[n].gpa = walk.gpa;
+		p[n].len = part;
+		p[n].ram = keel_guest_has_ram(vcpu->vm, keel_gfn(walk.gpa),
+					      access & KEEL_WALK_WRITE);
+		n++;
+		linear += part;
+		/* a 32-bit guest's addresses wrap */
+		if (em->cpu.mode != INSN_LONG64)
+			linear = (u32)linear;
+		len -= part;
+	}
+	return n;
+}
+
+static bool writes_outstanding(const struct keel_io *io)
+{
+	return io->nr_committed;
+}
+
+/* Read from a device: on record, in the kernel, or at userspace. */
+static int device_read(struct emulation *em, u64 addr, u8 *buf, u8 len, bool pio)
+{
+	struct keel_vcpu *vcpu = em->vcpu;
+	struct keel_io *io = &vcpu->io;
+	struct keel_io_frag *f;
+
+	if (em->replayed_reads < io->nr_reads) {
+		f = &io->reads[array_index_nospec(em->replayed_reads, KEEL_MAX_FRAGS)];
+		if (f->addr == addr && f->len == len && f->pio == pio) {
+			memcpy(buf, f->data, len);
+			em->replayed_reads++;
+			return INSN_OK;
+		}
+		/* registers or memory changed meanwhile: start over */
+		io->nr_reads = em->replayed_reads;
+	}
+	if (writes_outstanding(io))
+		return INSN_EXIT;
+	if (io->nr_reads == KEEL_MAX_FRAGS)
+		return INSN_ERROR;
+
+	f = &io->reads[io->nr_reads];
+	*f = (struct keel_io_frag){ .addr = addr, .len = len, .pio = pio };
+	if (pio ? keel_pio_read(vcpu, addr, len, f->data) :
+		  keel_mmio_read(vcpu, addr, len, f->data)) {
+		em->wants_read = true;
+		return INSN_EXIT;
+	}
+	/* reading may have had an effect: never do it again for this instruction */
+	io->nr_reads++;
+	em->replayed_reads++;
+	memcpy(buf, f->data, len);
+	if (!pio)
+		trace_keel_mmio(vcpu, false, addr, len, *(u64 *)f->data);
+	return INSN_OK;
+}
+
+static int device_write(struct emulation *em, u64 addr, const u8 *buf, u8 len, bool pio)
+{
+	struct keel_io *io = &em->vcpu->io;
+	struct keel_io_frag *f;
+
+	if (writes_outstanding(io))
+		return INSN_EXIT;
+	if (io->nr_writes == KEEL_MAX_FRAGS)
+		return INSN_ERROR;
+	f = &io->writes[io->nr_writes++];
+	*f = (struct keel_io_frag){ .addr = addr, .len = len, .pio = pio };
+	memcpy(f->data, buf, len);
+	return INSN_OK;
+}
+
+/* Userspace sees at most 8 bytes an access. */
+static int mmio(struct emulation *em, gpa_t gpa, void *buf, unsigned int len, bool write)
+{
+	u8 *data = buf;
+
+	while (len) {
+		u8 part = min(len, 8U);
+		int ret = write ? device_write(em, gpa, data, part, false) :
+				  device_read(em, gpa, data, part, false);
+
+		if (ret != INSN_OK)
+			return ret;
+		gpa += part;
+		data += part;
+		len -= part;
+	}
+	return INSN_OK;
+}
+
+static int ram_error(struct emulation *em)
+{
+	em->err = -EFAULT;
+	return INSN_ERROR;
+}
+
+static int op_fetch(void *opaque, u64 linear, void *buf, unsigned int len,
+		    struct insn_fault *fault)
+{
+	struct emulation *em = opaque;
+	struct piece p[2];
+	int n = translate(em, linear, len, KEEL_WALK_EXEC, p, fault);
+	int i;
+
+	if (n < 0)
+		return -n;
+	for (i = 0; i < n; i++) {
+		/* code in device memory: the bytes cannot be had */
+		if (!p[i].ram)
+			return INSN_UNKNOWN;
+		if (keel_guest_read(em->vcpu->vm, p[i].gpa, buf, p[i].len))
+			return ram_error(em);
+		buf += p[i].len;
+	}
+	return INSN_OK;
+}
+
+static int op_read(void *opaque, u64 linear, void *buf, unsigned int len,
+		   struct insn_fault *fault)
+{
+	struct emulation *em = opaque;
+	struct piece p[2];
+	int n = translate(em, linear, len, 0, p, fault);
+	int i, ret;
+
+	if (n < 0)
+		return -n;
+	for (i = 0; i < n; i++) {
+		if (p[i].ram) {
+			if (keel_guest_read(em->vcpu->vm, p[i].gpa, buf, p[i].len))
+				return ram_error(em);
+		} else {
+			ret = mmio(em, p[i].gpa, buf, p[i].len, false);
+			if (ret != INSN_OK)
+				return ret;
+		}
+		buf += p[i].len;
+	}
+	return INSN_OK;
+}
+
+/* Devices first: RAM is not to change if they make the instruction stop. */
+static int op_write(void *opaque, u64 linear, const void *buf, unsigned int len,
+		    struct insn_fault *fault)
+{
+	struct emulation *em = opaque;
+	struct piece p[2];
+	int n = translate(em, linear, len, KEEL_WALK_WRITE, p, fault);
+	unsigned int offset;
+	int i, ret;
+
+	if (n < 0)
+		return -n;
+	for (i = 0, offset = 0; i < n; offset += p[i++].len) {
+		if (p[i].ram)
+			continue;
+		ret = mmio(em, p[i].gpa, (void *)buf + offset, p[i].len, true);
+		if (ret != INSN_OK)
+			return ret;
+	}
+	for (i = 0, offset = 0; i < n; offset += p[i++].len)
+		if (p[i].ram && keel_guest_write(em->vcpu->vm, p[i].gpa, buf + offset, p[i].len))
+			return ram_error(em);
+	return INSN_OK;
+}
+
+static int op_probe_write(void *opaque, u64 linear, unsigned int len,
+			  struct insn_fault *fault)
+{
+	struct piece p[2];
+	int n = translate(opaque, linear, len, KEEL_WALK_WRITE, p, fault);
+
+	return n < 0 ? -n : INSN_OK;
+}
+
+static int op_cmpxchg(void *opaque, u64 linear, const void *old, const void *new,
+		      unsigned int len, struct insn_fault *fault)
+{
+	struct emulation *em = opaque;
+	struct piece p[2];
+	u64 expected = 0, value = 0;
+	int n, err;
+
+	n = translate(em, linear, len, KEEL_WALK_WRITE, p, fault);
+	if (n < 0)
+		return -n;
+	/* a bus lock over two pages or 16 bytes, or on a device: a plain write */
+	if (n > 1 || !p[0].ram || len > 8)
+		return op_write(opaque, linear, new, len, fault);
+
+	memcpy(&expected, old, len);
+	memcpy(&value, new, len);
+	err = keel_guest_cmpxchg(em->vcpu->vm, p[0].gpa, &expected, value, len);
+	if (err == -EAGAIN)
+		return INSN_RETRY;
+	return err ? ram_error(em) : INSN_OK;
+}
+
+/*
+ * What the emulator has done so far is architectural. Device writes take
+ * effect: in the kernel now, at userspace after the emulator has returned.
+ */
+static void op_commit(void *opaque)
+{
+	struct emulation *em = opaque;
+	struct keel_vcpu *vcpu = em->vcpu;
+	struct keel_io *io = &vcpu->io;
+	int i, kept = io->nr_committed;
+
+	for (i = io->nr_committed; i < io->nr_writes; i++) {
+		struct keel_io_frag *f = &io->writes[i];
+
+		if (f->pio)
+			trace_keel_pio(vcpu, true, f->addr, f->len, *(u64 *)f->data);
+		else
+			trace_keel_mmio(vcpu, true, f->addr, f->len, *(u64 *)f->data);
+		if (f->pio ? keel_pio_write(vcpu, f->addr, f->len, f->data) :
+			     keel_mmio_write(vcpu, f->addr, f->len, f->data))
+			io->writes[kept++] = *f;
+	}
+	io->nr_writes = kept;
+	io->nr_committed = kept;
+	io->nr_reads = 0;
+	em->replayed_reads = 0;
+}
+
+static int op_io_in(void *opaque, u16 port, unsigned int size, u32 *val,
+		    struct insn_fault *fault)
+{
+	*val = 0;
+	return device_read(opaque, port, (u8 *)val, size, true);
+}
+
+static int op_io_out(void *opaque, u16 port, unsigned int size, u32 val,
+		     struct insn_fault *fault)
+{
+	return device_write(opaque, port, (u8 *)&val, size, true);
+}
+
+static int gp_fault(struct insn_fault *fault)
+{
+	*fault = (struct insn_fault){ .vector = X86_TRAP_GP, .has_error = true };
+	return INSN_FAULT;
+}
+
+static int op_sse_read(void *opaque, unsigned int reg, u8 *val)
+{
+	struct emulation *em = opaque;
+
+	keel_xmm_read(em->vcpu, reg, val);
+	return INSN_OK;
+}
+
+static int op_sse_write(void *opaque, unsigned int reg, const u8 *val)
+{
+	struct emulation *em = opaque;
+
+	keel_xmm_write(em->vcpu, reg, val);
+	return INSN_OK;
+}
+
+static int op_read_dr(void *opaque, unsigned int nr, u64 *val, struct insn_fault *fault)
+{
+	struct emulation *em = opaque;
+
+	return keel_get_dr(em->vcpu, nr, val) ? gp_fault(fault) : INSN_OK;
+}
+
+static int op_write_dr(void *opaque, unsigned int nr, u64 val, struct insn_fault *fault)
+{
+	struct emulation *em = opaque;
+
+	return keel_set_dr(em->vcpu, nr, val) ? gp_fault(fault) : INSN_OK;
+}
+
+/* Control registers have exits of their own: none reaches the emulator. */
+static const struct insn_ops ops = {
+	.fetch = op_fetch,
+	.read = op_read,
+	.write = op_write,
+	.probe_write = op_probe_write,
+	.cmpxchg = op_cmpxchg,
+	.commit = op_commit,
+	.io_in = op_io_in,
+	.io_out = op_io_out,
+	.read_dr = op_read_dr,
+	.write_dr = op_write_dr,
+	.sse_read = op_sse_read,
+	.sse_write = op_sse_write,
+};
+
+/* ---- emulator: the processor's state ---- */
+
+static enum insn_mode insn_mode(struct keel_vcpu *vcpu)
+{
+	const struct keel_regs *r = &vcpu->regs;
+
+	if (!(r->cr0 & X86_CR0_PE))
+		return INSN_REAL;
+	if (r->rflags & X86_EFLAGS_VM)
+		return INSN_VM86;
+	if (keel_long_mode(vcpu) && r->seg[KEEL_CS].l)
+		return INSN_LONG64;
+	return r->seg[KEEL_CS].db ? INSN_PROT32 : INSN_PROT16;
+}
+
+static void emulation_begin(struct emulation *em, struct keel_vcpu *vcpu)
+{
+	const struct keel_regs *r = &vcpu->regs;
+	int i;
+
+	keel_need(vcpu, KEEL_RIP | KEEL_RSP | KEEL_RFLAGS | KEEL_SEGS);
+	em->vcpu = vcpu;
+	em->replayed_reads = 0;
+	em->wants_read = false;
+	em->err = 0;
+	memcpy(em->cpu.regs, r->gpr, sizeof(r->gpr));
+	em->cpu.rip = r->rip;
+	em->cpu.rflags = r->rflags;
+	em->cpu.cr0 = r->cr0;
+	em->cpu.cr4 = r->cr4;
+	em->cpu.mode = insn_mode(vcpu);
+	em->cpu.cpl = keel_cpl(vcpu);
+	for (i = 0; i < INSN_NR_SEGS; i++) {
+		const struct kvm_segment *s = &r->seg[i];
+
+		em->cpu.seg[i] = (struct insn_seg) {
+			.base = s->base, .limit = s->limit, .selector = s->selector,
+			.type = s->type, .s = s->s, .dpl = s->dpl, .present = s->present,
+			.l = s->l, .db = s->db, .g = s->g, .avl = s->avl,
+			.unusable = s->unusable,
+		};
+	}
+}
+
+static_assert((int)INSN_NR_REGS == (int)KEEL_NR_GPRS);
+static_assert((int)INSN_GS == (int)KEEL_GS && (int)INSN_CS == (int)KEEL_CS);
+
+static void emulation_end(struct emulation *em)
+{
+	struct keel_vcpu *vcpu = em->vcpu;
+	struct keel_regs *r = &vcpu->regs;
+
+	keel_change(vcpu, KEEL_RIP | KEEL_RSP | KEEL_RFLAGS);
+	memcpy(r->gpr, em->cpu.regs, sizeof(r->gpr));
+	r->rip = em->cpu.rip;
+	r->rflags = em->cpu.rflags;
+}
+
+static int emulation_failed(struct emulation *em, const struct insn *insn)
+{
+	struct keel_vcpu *vcpu = em->vcpu;
+	struct kvm_run *run = vcpu->run;
+
+	/* a user program of the guest must not be able to end its machine */
+	if (em->cpu.cpl == 3) {
+		keel_queue_exception(vcpu, X86_TRAP_UD);
+		return KEEL_RESUME;
+	}
+	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+	run->emulation_failure.suberror = KVM_INTERNAL_ERROR_EMULATION;
+	run->emulation_failure.ndata = 3;
+	run->emulation_failure.flags = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
+	run->emulation_failure.insn_size = insn->nr_bytes;
+	memset(run->emulation_failure.insn_bytes, 0x90,
+	       sizeof(run->emulation_failure.insn_bytes));
+	memcpy(run->emulation_failure.insn_bytes, insn->bytes,
+	       min_t(size_t, insn->nr_bytes, sizeof(run->emulation_failure.insn_bytes)));
+	return KEEL_TO_USER;
+}
+
+static int queue_fault(struct keel_vcpu *vcpu, const struct insn_fault *fault)
+{
+	if (fault->vector == X86_TRAP_PF)
+		keel_queue_page_fault(vcpu, fault->cr2, fault->error);
+	else if (fault->has_error)
+		keel_queue_exception_error(vcpu, fault->vector, fault->error);
+	else
+		keel_queue_exception(vcpu, fault->vector);
+	return KEEL_RESUME;
+}
+
+/* Hand out the next access there is, or be done. */
+static int next_access(struct keel_vcpu *vcpu)
+{
+	struct keel_io *io = &vcpu->io;
+
+	if (io->next_write < io->nr_committed) {
+		io->pending = KEEL_IO_EMULATE;
+		return frag_to_user(vcpu, &io->writes[io->next_write], true);
+	}
+	io->nr_writes = 0;
+	io->nr_committed = 0;
+	io->next_write = 0;
+	return KEEL_RESUME;
+}
+
+static int emulate(struct keel_vcpu *vcpu)
+{
+	struct keel_io *io = &vcpu->io;
+	struct insn_fault fault = {};
+	struct emulation em;
+	struct insn insn;
+	int ret;
+
+	emulation_begin(&em, vcpu);
+	ret = insn_emulate(&em.cpu, &ops, &em, &insn, &fault);
+	/* what was not committed will be done again, or never */
+	io->nr_writes = io->nr_committed;
+	vcpu->stats.insns_emulated++;
+
+	if (ret == INSN_ERROR)
+		return em.err ?: keel_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
+	if (ret == INSN_UNKNOWN)
+		return emulation_failed(&em, &insn);
+
+	/* completed iterations of a REP count also when the next one stopped */
+	emulation_end(&em);
+	io->rip = vcpu->regs.rip;
+	io->again = ret == INSN_EXIT;
+	if (ret == INSN_DONE && insn.retired) {
+		keel_backend->set_shadow(vcpu, 0);
+		if (insn.trap)
+			keel_queue_db(vcpu, DR_STEP);
+	}
+	if (ret == INSN_FAULT)
+		queue_fault(vcpu, &fault);
+	if (em.wants_read && !io->nr_committed) {
+		io->pending = KEEL_IO_EMULATE;
+		io->waiting_read = true;
+		return frag_to_user(vcpu, &io->reads[io->nr_reads], false);
+	}
+	return next_access(vcpu);
+}
+
+/**
+ * keel_emulate() - execute the instruction at RIP in software
+ * @vcpu: the vCPU
+ *
+ * Return: KEEL_RESUME, KEEL_TO_USER with an access or an error, or -EFAULT.
+ */
+int keel_emulate(struct keel_vcpu *vcpu)
+{
+	memset(&vcpu->io, 0, offsetof(struct keel_io, reads));
+	return emulate(vcpu);
+}
+
+static int complete_emulation(struct keel_vcpu *vcpu)
+{
+	struct keel_io *io = &vcpu->io;
+	int ret;
+
+	if (io->waiting_read) {
+		io->waiting_read = false;
+		frag_from_user(vcpu, &io->reads[io->nr_reads++]);
+	} else {
+		io->next_write++;
+	}
+	ret = next_access(vcpu);
+	if (ret != KEEL_RESUME || !io->again)
+		return ret;
+	keel_need(vcpu, KEEL_RIP);
+	if (vcpu->regs.rip != io->rip)
+		return KEEL_RESUME;
+	return emulate(vcpu);
+}
+
+/**
+ * keel_complete_io() - finish what the last KVM_RUN left to userspace
+ * @vcpu: the vCPU
+ *
+ * Context: at the start of KVM_RUN.
+ * Return: KEEL_RESUME, or KEEL_TO_USER when there is a further access.
+ */
+int keel_complete_io(struct keel_vcpu *vcpu)
+{
+	enum keel_io_pending pending = vcpu->io.pending;
+
+	vcpu->io.pending = KEEL_IO_NONE;
+	switch (pending) {
+	case KEEL_IO_PORT_IN:
+	case KEEL_IO_PORT_OUT:
+		return complete_port_io(vcpu, pending == KEEL_IO_PORT_IN);
+	case KEEL_IO_EMULATE:
+		return complete_emulation(vcpu);
+	default:
+		return KEEL_RESUME;
+	}
+}
+
+int keel_insn_length(struct keel_vcpu *vcpu, struct insn *insn)
+{
+	struct insn_fault fault = {};
+	struct emulation em;
+
+	emulation_begin(&em, vcpu);
+	if (insn_fetch(&em.cpu, &ops, &em, insn, &fault) != INSN_OK)
+		return 0;
+	return insn->len;
+}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM_RUN: serve requests, inject events, enter, handle the exit, again.
+ */
+#include <linux/entry-kvm.h>
+#include <linux/sched/signal.h>
+#include <linux/signal.h>
+#include <asm/fpu/api.h>
+#include <asm/processor-flags.h>
+
+#include "keel.h"
+#include "guest.h"
+#include "trace.h"
+#include "irq/irq.h"
+
+static int exit_intr(struct keel_vcpu *vcpu)
+{
+	/* kvmtool looks at the reason, not at errno: leave no stale one */
+	vcpu->run->exit_reason = KVM_EXIT_INTR;
+	vcpu->stats.signal_exits++;
+	return -EINTR;
+}
+
+/* ---- sleeping: HLT, and APs before their SIPI ---- */
+
+static bool must_wake(struct keel_vcpu *vcpu)
+{
+	if (READ_ONCE(vcpu->vm->dead) || READ_ONCE(keel_rebooting))
+		return true;
+	if (vcpu->lapic && keel_lapic_has_events(vcpu))
+		return true;
+	if (test_bit(KEEL_REQ_TRIPLE_FAULT, &vcpu->requests) ||
+	    test_bit(KEEL_REQ_IOAPIC_EOI, &vcpu->requests))
+		return true;
+	if (vcpu->mp_state != KVM_MP_STATE_HALTED)
+		return false;
+	if (vcpu->events.exception.pending || vcpu->events.exception.injected ||
+	    vcpu->events.interrupt.injected)
+		return true;
+	if ((atomic_read(&vcpu->nmi_queued) || vcpu->events.nmi.pending) &&
+	    !keel_backend->nmi_blocked(vcpu))
+		return true;
+	return vcpu->lapic && keel_irq_pending(vcpu) >= 0 && keel_irq_allowed(vcpu);
+}
+
+static int sleep_until_event(struct keel_vcpu *vcpu)
+{
+	if (rcuwait_wait_event(&vcpu->wait, must_wake(vcpu), TASK_INTERRUPTIBLE))
+		return exit_intr(vcpu);
+
+	if (vcpu->lapic && keel_lapic_has_events(vcpu)) {
+		keel_lapic_accept_events(vcpu);
+		return KEEL_RESUME;
+	}
+	if (vcpu->mp_state == KVM_MP_STATE_HALTED) {
+		vcpu->stats.halt_wakeups++;
+		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
+		keel_request(vcpu, KEEL_REQ_EVENT);
+	}
+	return READ_ONCE(vcpu->vm->dead) ? -EIO : KEEL_RESUME;
+}
+
+/* ---- before an entry ---- */
+
+static int serve_requests(struct keel_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+
+	if (keel_take_request(vcpu, KEEL_REQ_TRIPLE_FAULT)) {
+		run->exit_reason = KVM_EXIT_SHUTDOWN;
+		return KEEL_TO_USER;
+	}
+	if (keel_take_request(vcpu, KEEL_REQ_IOAPIC_EOI)) {
+		run->exit_reason = KVM_EXIT_IOAPIC_EOI;
+		run->eoi.vector = vcpu->eoi_vector;
+		return KEEL_TO_USER;
+	}
+	if (keel_take_request(vcpu, KEEL_REQ_TLB_FLUSH)) {
+		vcpu->stats.tlb_flushes++;
+		keel_backend->flush_tlb(vcpu);
+	}
+	if (keel_take_request(vcpu, KEEL_REQ_CLOCK))
+		keel_clock_update(vcpu);
+	keel_take_request(vcpu, KEEL_REQ_UNBLOCK);
+	if (vcpu->lapic && keel_lapic_has_events(vcpu)) {
+		keel_lapic_accept_events(vcpu);
+		if (vcpu->mp_state != KVM_MP_STATE_RUNNABLE)
+			return KEEL_RESUME;
+	}
+	if (keel_take_request(vcpu, KEEL_REQ_EVENT))
+		keel_events_inject(vcpu);
+	return KEEL_RESUME;
+}
+
+static bool entry_called_off(struct keel_vcpu *vcpu)
+{
+	return READ_ONCE(vcpu->requests) || xfer_to_guest_mode_work_pending() ||
+	       READ_ONCE(vcpu->vm->dead) || READ_ONCE(keel_rebooting);
+}
+
+/*
+ * The entry has its event now: what is still marked injected at the next
+ * exit was put back by the backend, because it was not delivered.
+ */
+static void clear_injected(struct keel_events *ev)
+{
+	ev->exception.injected = false;
+	ev->nmi.injected = false;
+	ev->interrupt.injected = false;
+}
+
+static void flush_if_stale(struct keel_vcpu *vcpu)
+{
+	u64 gen = READ_ONCE(vcpu->vm->mmu.tlb_gen);
+
+	if (vcpu->tlb_gen != gen) {
+		vcpu->tlb_gen = gen;
+		vcpu->stats.tlb_flushes++;
+		keel_backend->flush_tlb(vcpu);
+	}
+}
+
+/*
+ * From the store of the mode to the exit, whoever sets a request or changes
+ * mmu.tlb_gen and then sees KEEL_IN_GUEST sends an IPI; interrupts are off, so
+ * it makes the entry exit at once. Whoever set it before is seen here.
+ */
+static int enter_guest(struct keel_vcpu *vcpu)
+{
+	preempt_disable();
+	local_irq_disable();
+	if (test_thread_flag(TIF_NEED_FPU_LOAD))
+		switch_fpu_return();
+	WRITE_ONCE(vcpu->mode, KEEL_IN_GUEST);
+	smp_mb();
+	if (unlikely(entry_called_off(vcpu))) {
+		WRITE_ONCE(vcpu->mode, KEEL_OUTSIDE_GUEST);
+		local_irq_enable();
+		keel_backend->cancel_injection(vcpu);
+		preempt_enable();
+		keel_request(vcpu, KEEL_REQ_EVENT);
+		vcpu->stats.entry_called_off++;
+		return KEEL_RESUME;
+	}
+	flush_if_stale(vcpu);
+	clear_injected(&vcpu->events);
+	trace_keel_entry(vcpu);
+
+	keel_backend->enter(vcpu);
+
+	WRITE_ONCE(vcpu->mode, KEEL_OUTSIDE_GUEST);
+	if (vcpu->exit.reason == KEEL_EXIT_INTERRUPT) {
+		/* let a tick in while it still counts as the guest's time */
+		local_irq_enable();
+		vcpu->stats.interrupt_exits++;
+		local_irq_disable();
+	}
+	keel_guest_account();
+	local_irq_enable();
+	preempt_enable();
+	vcpu->launched = true;
+	vcpu->stats.exits++;
+	trace_keel_exit(vcpu);
+	return keel_handle_exit(vcpu);
+}
+
+/* ---- the loop ---- */
+
+static bool ready_for_interrupt(struct keel_vcpu *vcpu)
+{
+	if (vcpu->vm->irqchip == KEEL_IRQCHIP_KERNEL)
+		return true;
+	return !vcpu->events.interrupt.injected && !vcpu->events.exception.pending &&
+	       !vcpu->events.exception.injected && keel_irq_allowed(vcpu) &&
+	       (!vcpu->lapic || keel_irq_pending(vcpu) < 0);
+}
+
+static int run_loop(struct keel_vcpu *vcpu)
+{
+	int ret;
+
+	for (;;) {
+		if (READ_ONCE(vcpu->vm->dead))
+			return -EIO;
+		if (vcpu->requests) {
+			ret = serve_requests(vcpu);
+			if (ret <= 0)
+				return ret;
+		}
+		if (vcpu->mp_state == KVM_MP_STATE_RUNNABLE)
+			ret = enter_guest(vcpu);
+		else
+			ret = sleep_until_event(vcpu);
+		if (ret <= 0)
+			return ret;
+
+		if (vcpu->events.want_irq_window && ready_for_interrupt(vcpu)) {
+			vcpu->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
+			return KEEL_TO_USER;
+		}
+		if (xfer_to_guest_mode_work_pending() &&
+		    xfer_to_guest_mode_handle_work(NULL))
+			return exit_intr(vcpu);
+	}
+}
+
+/* What userspace finds in the run page after every KVM_RUN. */
+static void post_run(struct keel_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+
+	keel_need(vcpu, KEEL_RFLAGS);
+	run->if_flag = !!(vcpu->regs.rflags & X86_EFLAGS_IF);
+	run->cr8 = keel_get_cr8(vcpu);
+	run->apic_base = vcpu->msrs.apic_base;
+	run->ready_for_interrupt_injection = ready_for_interrupt(vcpu);
+}
+
+static int begin_run(struct keel_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	int ret;
+
+	/* KVM_CAP_SYNC_REGS is not offered */
+	if (READ_ONCE(run->kvm_valid_regs) || READ_ONCE(run->kvm_dirty_regs))
+		return -EINVAL;
+	run->flags = 0;
+	vcpu->events.want_irq_window = READ_ONCE(run->request_interrupt_window) &&
+				       vcpu->vm->irqchip != KEEL_IRQCHIP_KERNEL;
+	if (!vcpu->lapic && keel_set_cr8(vcpu, READ_ONCE(run->cr8)))
+		return -EINVAL;
+	if (vcpu->events.want_irq_window)
+		keel_request(vcpu, KEEL_REQ_EVENT);
+
+	ret = keel_complete_io(vcpu);
+	if (ret <= 0)
+		return ret;
+	if (READ_ONCE(run->immediate_exit))
+		return exit_intr(vcpu);
+	return KEEL_RESUME;
+}
+
+/**
+ * keel_vcpu_run() - KVM_RUN
+ * @vcpu: the vCPU
+ *
+ * Context: vCPU loaded, vcpu->mutex held.
+ * Return: 0 with the run page filled, -EINTR (signal or immediate_exit),
+ * -EFAULT (guest memory that cannot be had), -EIO (VM dead), -EINVAL.
+ */
+int keel_vcpu_run(struct keel_vcpu *vcpu)
+{
+	sigset_t saved;
+	int ret;
+
+	rcu_assign_pointer(vcpu->task, current);
+	if (vcpu->sigset_active)
+		sigprocmask(SIG_SETMASK, &vcpu->sigset, &saved);
+	keel_fpu_enter(vcpu);
+
+	ret = begin_run(vcpu);
+	if (ret > 0)
+		ret = run_loop(vcpu);
+	if (ret == KEEL_TO_USER)
+		vcpu->stats.user_exits++;
+
+	keel_fpu_leave(vcpu);
+	post_run(vcpu);
+	if (vcpu->sigset_active)
+		sigprocmask(SIG_SETMASK, &saved, NULL);
+	rcu_assign_pointer(vcpu->task, NULL);
+	return ret;
+}
