@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * From #VMEXIT to the neutral exit record. APM volume 2, appendix C.
+ */
+#include <linux/percpu.h>
+#include <asm/processor.h>
+#include <asm/debugreg.h>
+#include <asm/svm.h>
+#include <asm/trapnr.h>
+
+#include "internal.h"
+#include "../insn/insn.h"
+
+/* APM 15.25.6: bits of EXITINFO1 of a nested page fault */
+#define NPF_PRESENT	BIT_ULL(0)
+#define NPF_WRITE	BIT_ULL(1)
+#define NPF_EXEC	BIT_ULL(4)
+#define NPF_TABLE	BIT_ULL(33)
+
+/* APM 15.33.1: with decode assists, EXITINFO1 of a MOV to or from CR, DR */
+#define ASSIST_MOV_CR	BIT_ULL(63)
+#define ASSIST_GPR	GENMASK_ULL(3, 0)
+
+/* Exits that need nothing but their name. */
+static const struct { u16 code; u8 reason; } plain[] = {
+	{ SVM_EXIT_INTR, KEEL_EXIT_INTERRUPT },
+	{ SVM_EXIT_NMI, KEEL_EXIT_NMI },
+	{ SVM_EXIT_SMI, KEEL_EXIT_NONE },
+	{ SVM_EXIT_INIT, KEEL_EXIT_NONE },
+	{ SVM_EXIT_FERR_FREEZE, KEEL_EXIT_NONE },
+	{ SVM_EXIT_VINTR, KEEL_EXIT_IRQ_WINDOW },
+	{ SVM_EXIT_SHUTDOWN, KEEL_EXIT_TRIPLE_FAULT },
+	{ SVM_EXIT_INVLPGA, KEEL_EXIT_INVALID_OPCODE },
+	{ SVM_EXIT_VMRUN, KEEL_EXIT_INVALID_OPCODE },
+	{ SVM_EXIT_VMLOAD, KEEL_EXIT_INVALID_OPCODE },
+	{ SVM_EXIT_VMSAVE, KEEL_EXIT_INVALID_OPCODE },
+	{ SVM_EXIT_STGI, KEEL_EXIT_INVALID_OPCODE },
+	{ SVM_EXIT_CLGI, KEEL_EXIT_INVALID_OPCODE },
+	{ SVM_EXIT_SKINIT, KEEL_EXIT_INVALID_OPCODE },
+	{ SVM_EXIT_RDPRU, KEEL_EXIT_INVALID_OPCODE },
+	{ SVM_EXIT_RDPMC, KEEL_EXIT_RDPMC },
+};
+
+/* ... and the length of the instruction. */
+static const struct { u16 code; u8 reason; } instructions[] = {
+	{ SVM_EXIT_CPUID, KEEL_EXIT_CPUID },
+	{ SVM_EXIT_HLT, KEEL_EXIT_HLT },
+	{ SVM_EXIT_VMMCALL, KEEL_EXIT_HYPERCALL },
+	{ SVM_EXIT_INVD, KEEL_EXIT_WBINVD },
+	{ SVM_EXIT_WBINVD, KEEL_EXIT_WBINVD },
+	{ SVM_EXIT_MONITOR, KEEL_EXIT_MONITOR },
+	{ SVM_EXIT_MWAIT, KEEL_EXIT_MWAIT },
+	{ SVM_EXIT_XSETBV, KEEL_EXIT_XSETBV },
+	{ SVM_EXIT_PAUSE, KEEL_EXIT_PAUSE },
+};
+
+static u8 insn_length(const struct vmcb *vmcb, u64 next_rip)
+{
+	u64 len = next_rip - vmcb->save.rip;
+
+	/* a RIP that wraps, or hardware that gave none: decode instead */
+	return len <= INSN_MAX_LEN ? len : 0;
+}
+
+static u8 next_rip_length(const struct vmcb *vmcb)
+{
+	return svm_caps.nrips ? insn_length(vmcb, vmcb->control.next_rip) : 0;
+}
+
+/* APM 15.10.2 "IN and OUT Behavior": EXITINFO2 is the next RIP everywhere. */
+static void decode_io(struct keel_exit *e, const struct vmcb *vmcb)
+{
+	u64 info = vmcb->control.exit_info_1;
+
+	e->reason = KEEL_EXIT_IO;
+	e->insn_len = insn_length(vmcb, vmcb->control.exit_info_2);
+	e->io.port = info >> 16;
+	e->io.in = info & SVM_IOIO_TYPE_MASK;
+	e->io.string = info & SVM_IOIO_STR_MASK;
+	e->io.rep = info & BIT(SVM_IOIO_REP_SHIFT);
+	e->io.size = (info & SVM_IOIO_SIZE_MASK) >> SVM_IOIO_SIZE_SHIFT;
+}
+
+static void decode_page_fault(struct keel_exit *e, const struct vmcb *vmcb)
+{
+	u64 info = vmcb->control.exit_info_1;
+
+	e->reason = KEEL_EXIT_PAGE_FAULT;
+	e->fault.gpa = vmcb->control.exit_info_2;
+	e->fault.present = info & NPF_PRESENT;
+	e->fault.write = info & NPF_WRITE;
+	e->fault.exec = info & NPF_EXEC;
+	e->fault.table = info & NPF_TABLE;
+}
+
+static void decode_exception(struct keel_exit *e, const struct vmcb *vmcb, u8 vector)
+{
+	e->reason = KEEL_EXIT_EXCEPTION;
+	e->exception.vector = vector;
+	e->exception.has_error = vector == X86_TRAP_PF || vector == X86_TRAP_GP ||
+				 vector == X86_TRAP_AC || vector == X86_TRAP_DF ||
+				 (vector >= X86_TRAP_TS && vector <= X86_TRAP_SS);
+	e->exception.error = vmcb->control.exit_info_1;
+	e->exception.payload = 0;
+	if (vector == X86_TRAP_PF)
+		e->exception.payload = vmcb->control.exit_info_2;
+	else if (vector == X86_TRAP_DB)
+		e->exception.payload = vmcb->save.dr6 & KEEL_DR6_CAUSES;
+	else if (vector == X86_TRAP_MC)
+		e->reason = KEEL_EXIT_MACHINE_CHECK;
+}
+
+/* Without decode assists the emulator finds out what the instruction was. */
+static void decode_cr(struct keel_exit *e, const struct vmcb *vmcb, u32 code)
+{
+	u64 info = vmcb->control.exit_info_1;
+
+	e->reason = KEEL_EXIT_EMULATE;
+	if (!svm_caps.decode_assists || !(info & ASSIST_MOV_CR))
+		return;
+	e->insn_len = next_rip_length(vmcb);
+	e->reason = KEEL_EXIT_CR;
+	e->cr.cr = code & 0xf;
+	e->cr.op = code >= SVM_EXIT_WRITE_CR0 ? KEEL_CR_WRITE : KEEL_CR_READ;
+	e->cr.gpr = info & ASSIST_GPR;
+}
+
+static void decode_dr(struct keel_exit *e, const struct vmcb *vmcb, u32 code)
+{
+	e->reason = KEEL_EXIT_EMULATE;
+	if (!svm_caps.decode_assists)
+		return;
+	e->insn_len = next_rip_length(vmcb);
+	e->reason = KEEL_EXIT_DR;
+	e->dr.dr = code & 0xf;
+	e->dr.write = code >= SVM_EXIT_WRITE_DR0;
+	e->dr.gpr = vmcb->control.exit_info_1 & ASSIST_GPR;
+}
+
+static void decode_msr(struct keel_exit *e, const struct vmcb *vmcb)
+{
+	e->reason = vmcb->control.exit_info_1 ? KEEL_EXIT_WRMSR : KEEL_EXIT_RDMSR;
+	e->insn_len = next_rip_length(vmcb);
+}
+
+/*
+ * The IRET of an NMI handler is about to execute: NMIs stay masked until it
+ * has, which the next exit finds out.
+ */
+static void decode_iret(struct keel_exit *e, struct svm_vcpu *svm)
+{
+	svm_intercept(svm->vmcb, INTERCEPT_IRET, false);
+	svm->iret_pending = true;
+	svm->iret_rip = svm->vcpu.regs.rip;
+	e->reason = KEEL_EXIT_NMI_WINDOW;
+}
+
+static void finish_iret(struct svm_vcpu *svm)
+{
+	if (svm->iret_pending && svm->vcpu.regs.rip != svm->iret_rip) {
+		svm->iret_pending = false;
+		svm->nmi_masked = false;
+		keel_request(&svm->vcpu, KEEL_REQ_EVENT);
+	}
+}
+
+/*
+ * APM 15.7.2 "Intercepts During IDT Interrupt Delivery". INT n, INT3 and INTO
+ * are executed again instead: RIP is still on them.
+ */
+static void requeue_event(struct svm_vcpu *svm)
+{
+	const struct vmcb_control_area *c = &svm->vmcb->control;
+	u32 info = c->exit_int_info;
+	struct keel_event event = {
+		.vector = info & SVM_EXITINTINFO_VEC_MASK,
+		.has_error = info & SVM_EXITINTINFO_VALID_ERR,
+		.error = c->exit_int_info_err,
+	};
+
+	switch (info & SVM_EXITINTINFO_TYPE_MASK) {
+	case SVM_EXITINTINFO_TYPE_INTR:
+		event.type = KEEL_EVENT_INTERRUPT;
+		break;
+	case SVM_EXITINTINFO_TYPE_NMI:
+		event.type = KEEL_EVENT_NMI;
+		break;
+	case SVM_EXITINTINFO_TYPE_EXEPT:
+		if (event.vector == X86_TRAP_BP || event.vector == X86_TRAP_OF)
+			return;
+		event.type = KEEL_EVENT_EXCEPTION;
+		break;
+	default:
+		return;
+	}
+	keel_event_requeue(&svm->vcpu, &event);
+}
+
+static bool decode_from_tables(struct keel_exit *e, const struct vmcb *vmcb, u32 code)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(plain); i++) {
+		if (plain[i].code == code) {
+			e->reason = plain[i].reason;
+			return true;
+		}
+	}
+	for (i = 0; i < ARRAY_SIZE(instructions); i++) {
+		if (instructions[i].code == code) {
+			e->reason = instructions[i].reason;
+			e->insn_len = next_rip_length(vmcb);
+			return true;
+		}
+	}
+	return false;
+}
+
+/**
+ * svm_decode_exit() - fill vcpu->exit from the VMCB
+ * @svm: the vCPU that exited
+ *
+ * Context: interrupts off, right after the exit.
+ */
+void svm_decode_exit(struct svm_vcpu *svm)
+{
+	struct vmcb *vmcb = svm->vmcb;
+	struct keel_exit *e = &svm->vcpu.exit;
+	u32 code = vmcb->control.exit_code;
+
+	e->insn_len = 0;
+	e->hw_reason = code;
+	vmcb->control.event_inj = 0;
+	vmcb->control.tlb_ctl = TLB_CONTROL_DO_NOTHING;
+
+	if (unlikely(vmcb->control.exit_int_info & SVM_EXITINTINFO_VALID))
+		requeue_event(svm);
+	if (unlikely(svm->iret_pending))
+		finish_iret(svm);
+
+	switch (code) {
+	case SVM_EXIT_NPF:
+		decode_page_fault(e, vmcb);
+		break;
+	case SVM_EXIT_IOIO:
+		decode_io(e, vmcb);
+		break;
+	case SVM_EXIT_MSR:
+		decode_msr(e, vmcb);
+		break;
+	case SVM_EXIT_IRET:
+		decode_iret(e, svm);
+		break;
+	case SVM_EXIT_READ_CR0 ... SVM_EXIT_WRITE_CR8:
+		decode_cr(e, vmcb, code);
+		break;
+	case SVM_EXIT_READ_DR0 ... SVM_EXIT_WRITE_DR7:
+		decode_dr(e, vmcb, code);
+		break;
+	case SVM_EXIT_EXCP_BASE ... SVM_EXIT_EXCP_BASE + 31:
+		decode_exception(e, vmcb, code - SVM_EXIT_EXCP_BASE);
+		break;
+	case (u32)SVM_EXIT_ERR:
+		e->reason = KEEL_EXIT_FAIL_ENTRY;
+		break;
+	default:
+		if (!decode_from_tables(e, vmcb, code))
+			e->reason = KEEL_EXIT_UNKNOWN;
+	}
+}
+
+const char *svm_reason_name(u64 hw_reason)
+{
+	static const struct { u64 code; const char *name; } names[] = { SVM_EXIT_REASONS };
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++)
+		if (names[i].code == hw_reason)
+			return names[i].name;
+	return NULL;
+}

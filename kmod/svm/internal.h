@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the files of the SVM backend share. APM is AMD's Architecture
+ * Programmer's Manual, volume 2, chapter 15.
+ */
+#ifndef KEEL_SVM_INTERNAL_H
+#define KEEL_SVM_INTERNAL_H
+
+#include <linux/types.h>
+#include <asm/asm.h>
+#include <asm/svm.h>
+
+#include "../keel.h"
+
+static_assert(sizeof(struct vmcb_control_area) == 0x400);
+static_assert(offsetof(struct vmcb, save) == 0x400);
+
+/**
+ * struct svm_caps - what this machine's SVM can, read once by probe()
+ */
+struct svm_caps {
+	bool nrips;		/* #VMEXIT gives the next RIP */
+	bool decode_assists;	/* ... and the operands of MOV CR and DR */
+	bool flush_by_asid;
+	bool tsc_aux;
+	bool la57;		/* the host's, and so NPT's, tables have five levels */
+	u32 max_asid;
+};
+
+extern struct svm_caps svm_caps;
+
+/**
+ * struct svm_vcpu - the backend's vCPU
+ * @asid_gen: generation of the CPU's ASIDs in which @asid was given; 0: none
+ * @nmi_masked: an NMI is in service: until IRET
+ * @iret_rip: the IRET that ends the service is there and has not retired yet
+ */
+struct svm_vcpu {
+	struct keel_vcpu vcpu;	/* first */
+	struct vmcb *vmcb;
+	hpa_t vmcb_pa;
+	int last_cpu;
+	u32 asid;
+	u64 asid_gen;
+	bool nmi_masked;
+	bool iret_pending;
+	u64 iret_rip;
+};
+
+static inline struct svm_vcpu *to_svm(struct keel_vcpu *vcpu)
+{
+	return container_of(vcpu, struct svm_vcpu, vcpu);
+}
+
+static inline void svm_intercept(struct vmcb *vmcb, int bit, bool on)
+{
+	u32 *word = &vmcb->control.intercepts[bit / 32];
+
+	if (on)
+		*word |= BIT(bit % 32);
+	else
+		*word &= ~BIT(bit % 32);
+}
+
+/* exit.c */
+void svm_decode_exit(struct svm_vcpu *svm);
+const char *svm_reason_name(u64 hw_reason);
+
+/* entry.S */
+void keel_svm_enter(hpa_t vmcb_pa, u64 *gpr, hpa_t host_vmcb_pa);
+
+#endif /* KEEL_SVM_INTERNAL_H */

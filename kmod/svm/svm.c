@@ -1,0 +1,753 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The AMD backend: SVM with nested paging.
+ */
+#include <linux/cpufeature.h>
+#include <linux/gfp.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/io.h>
+#include <linux/mm.h>
+#include <linux/percpu.h>
+#include <asm/debugreg.h>
+#include <asm/fpu/xcr.h>
+#include <asm/msr.h>
+#include <asm/nospec-branch.h>
+#include <asm/processor.h>
+#include <asm/tlbflush.h>
+
+#include "internal.h"
+#include "../guest.h"
+#include "../trace.h"
+
+struct svm_caps svm_caps __ro_after_init;
+
+/* All ones: every port and MSR exits, but those in passed_msrs. */
+static void *iopm, *msrpm;
+#define IOPM_ORDER	2	/* 12 KiB, APM 15.10.1 */
+#define MSRPM_ORDER	1	/* 8 KiB, APM 15.11 */
+
+/*
+ * Guests read and write these directly: VMLOAD and VMSAVE carry them, and no
+ * value harms the host.
+ */
+static const u32 passed_msrs[] = {
+	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
+	MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK,
+	MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
+};
+
+struct svm_cpu {
+	struct page *hsave;	/* VM_HSAVE_PA: VMRUN keeps host state there */
+	struct page *host;	/* VMSAVE of the host's state */
+	u64 asid_gen;
+	u32 next_asid;
+	u64 host_tsc_aux;
+	struct keel_vcpu *last_vcpu;
+};
+
+static DEFINE_PER_CPU(struct svm_cpu, svm_cpu);
+
+/* APM 15.25.5 "Nested Table Entries": the host's own format, always user. */
+static struct keel_table_format npt_format __ro_after_init = {
+	.present = _PAGE_PRESENT,
+	.table = _PAGE_PRESENT | _PAGE_RW | _PAGE_USER | _PAGE_ACCESSED,
+	.leaf = _PAGE_PRESENT | _PAGE_USER | _PAGE_ACCESSED,
+	.large = _PAGE_PSE,
+	.write = _PAGE_RW,
+	.no_exec = _PAGE_NX,
+	.accessed = _PAGE_ACCESSED,
+	.dirty = _PAGE_DIRTY,
+	.max_level = 2,
+};
+
+/* ---- the machine ---- */
+
+static void svm_exit(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct svm_cpu *sc = per_cpu_ptr(&svm_cpu, cpu);
+
+		if (sc->hsave)
+			__free_page(sc->hsave);
+		if (sc->host)
+			__free_page(sc->host);
+		sc->hsave = NULL;
+		sc->host = NULL;
+	}
+	free_pages((unsigned long)iopm, IOPM_ORDER);
+	free_pages((unsigned long)msrpm, MSRPM_ORDER);
+	iopm = NULL;
+	msrpm = NULL;
+}
+
+/* APM 15.11: two bits an MSR, in three ranges of 2 KiB. */
+static void pass_msr(u32 msr)
+{
+	static const u32 base[] = { 0, 0xc0000000, 0xc0010000 };
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(base); i++) {
+		u32 bit = (msr - base[i]) * 2 + i * 2048 * 8;
+
+		if (msr < base[i] || msr - base[i] >= 0x2000)
+			continue;
+		__clear_bit(bit, msrpm);
+		__clear_bit(bit + 1, msrpm);
+	}
+}
+
+static int alloc_tables(void)
+{
+	int cpu, i;
+
+	iopm = (void *)__get_free_pages(GFP_KERNEL, IOPM_ORDER);
+	msrpm = (void *)__get_free_pages(GFP_KERNEL, MSRPM_ORDER);
+	if (!iopm || !msrpm)
+		goto nomem;
+	memset(iopm, 0xff, PAGE_SIZE << IOPM_ORDER);
+	memset(msrpm, 0xff, PAGE_SIZE << MSRPM_ORDER);
+	for (i = 0; i < ARRAY_SIZE(passed_msrs); i++)
+		pass_msr(passed_msrs[i]);
+
+	for_each_possible_cpu(cpu) {
+		struct svm_cpu *sc = per_cpu_ptr(&svm_cpu, cpu);
+
+		sc->hsave = alloc_page(GFP_KERNEL | __GFP_ZERO);
+		sc->host = alloc_page(GFP_KERNEL | __GFP_ZERO);
+		if (!sc->hsave || !sc->host)
+			goto nomem;
+	}
+	return 0;
+nomem:
+	svm_exit();
+	return -ENOMEM;
+}
+
+static int svm_probe(void)
+{
+	u64 vm_cr = 0;
+
+	if (!boot_cpu_has(X86_FEATURE_SVM))
+		return -ENXIO;
+	if (!rdmsrl_safe(MSR_VM_CR, &vm_cr) && (vm_cr & SVM_VM_CR_SVM_DIS_MASK)) {
+		pr_err("AMD SVM is switched off by the firmware: enable SVM (AMD-V) in its setup\n");
+		return -ENODEV;
+	}
+	if (!boot_cpu_has(X86_FEATURE_NPT)) {
+		pr_err("this CPU has AMD SVM without nested paging, which keel requires\n");
+		return -ENODEV;
+	}
+	svm_caps.nrips = boot_cpu_has(X86_FEATURE_NRIPS);
+	svm_caps.decode_assists = boot_cpu_has(X86_FEATURE_DECODEASSISTS);
+	svm_caps.flush_by_asid = boot_cpu_has(X86_FEATURE_FLUSHBYASID);
+	svm_caps.tsc_aux = boot_cpu_has(X86_FEATURE_RDTSCP);
+	svm_caps.la57 = pgtable_l5_enabled();
+	svm_caps.max_asid = cpuid_ebx(SVM_CPUID_FUNC) - 1;
+	if (boot_cpu_has(X86_FEATURE_GBPAGES))
+		npt_format.max_level = 3;
+	return alloc_tables();
+}
+
+static int svm_cpu_enable(void)
+{
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
+	u64 efer;
+
+	rdmsrl(MSR_EFER, efer);
+	if (efer & EFER_SVME)
+		return -EBUSY;
+	wrmsrl(MSR_EFER, efer | EFER_SVME);
+	wrmsrl(MSR_VM_HSAVE_PA, page_to_phys(sc->hsave));
+	sc->asid_gen++;
+	sc->next_asid = 1;
+	sc->last_vcpu = NULL;
+	if (svm_caps.tsc_aux)
+		rdmsrl(MSR_TSC_AUX, sc->host_tsc_aux);
+	return 0;
+}
+
+static void svm_cpu_disable(void)
+{
+	u64 efer;
+
+	wrmsrl(MSR_VM_HSAVE_PA, 0);
+	rdmsrl(MSR_EFER, efer);
+	wrmsrl(MSR_EFER, efer & ~EFER_SVME);
+}
+
+static void svm_emergency(void)
+{
+	u64 efer;
+
+	rdmsrl(MSR_EFER, efer);
+	if (!(efer & EFER_SVME))
+		return;
+	/* INIT is held while GIF is clear */
+	asm volatile("1: stgi\n2:\n" _ASM_EXTABLE(1b, 2b) ::: "memory");
+	wrmsrl(MSR_EFER, efer & ~EFER_SVME);
+}
+
+/* ---- VMs and vCPUs ---- */
+
+static int svm_vm_create(struct keel_vm *vm)
+{
+	if (!svm_caps.la57)
+		return 0;
+	vm->hw = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	return vm->hw ? 0 : -ENOMEM;
+}
+
+static void svm_vm_destroy(struct keel_vm *vm)
+{
+	free_page((unsigned long)vm->hw);
+}
+
+/*
+ * NPT has as many levels as the host's own paging; keel's tables have four.
+ * On a five-level host a page above them makes up for the difference.
+ */
+static hpa_t nested_root(struct keel_vm *vm)
+{
+	u64 *top = vm->hw;
+
+	if (!top)
+		return vm->mmu.root_pa;
+	WRITE_ONCE(top[0], vm->mmu.root_pa | npt_format.table);
+	return __pa(top);
+}
+
+/* What exits, beside CR0 reads and the windows, which come and go. */
+static const u8 intercepts[] = {
+	INTERCEPT_CR0_WRITE, INTERCEPT_CR4_WRITE,
+	INTERCEPT_CR8_READ, INTERCEPT_CR8_WRITE,
+	INTERCEPT_DR0_READ, INTERCEPT_DR1_READ, INTERCEPT_DR2_READ, INTERCEPT_DR3_READ,
+	INTERCEPT_DR4_READ, INTERCEPT_DR5_READ, INTERCEPT_DR6_READ, INTERCEPT_DR7_READ,
+	INTERCEPT_DR0_WRITE, INTERCEPT_DR1_WRITE, INTERCEPT_DR2_WRITE, INTERCEPT_DR3_WRITE,
+	INTERCEPT_DR4_WRITE, INTERCEPT_DR5_WRITE, INTERCEPT_DR6_WRITE, INTERCEPT_DR7_WRITE,
+	INTERCEPT_INTR, INTERCEPT_NMI, INTERCEPT_SMI, INTERCEPT_INIT,
+	INTERCEPT_RDPMC, INTERCEPT_CPUID, INTERCEPT_INVD, INTERCEPT_HLT,
+	INTERCEPT_INVLPGA, INTERCEPT_IOIO_PROT, INTERCEPT_MSR_PROT,
+	INTERCEPT_FERR_FREEZE, INTERCEPT_SHUTDOWN,
+	INTERCEPT_VMRUN, INTERCEPT_VMMCALL, INTERCEPT_VMLOAD, INTERCEPT_VMSAVE,
+	INTERCEPT_STGI, INTERCEPT_CLGI, INTERCEPT_SKINIT, INTERCEPT_WBINVD,
+	INTERCEPT_MONITOR, INTERCEPT_MWAIT, INTERCEPT_XSETBV, INTERCEPT_RDPRU,
+};
+
+/*
+ * What does not exit, and why that is safe: CR2 and CR3 (nested paging),
+ * CR4 reads and CR0 reads (the VMCB has the guest's view), descriptor tables,
+ * RDTSC(P) (offset in the VMCB), PUSHF, POPF, IRET, INTn, INVLPG, INVPCID,
+ * task switches, PAUSE.
+ */
+static void init_vmcb(struct svm_vcpu *svm)
+{
+	struct vmcb_control_area *c = &svm->vmcb->control;
+	int i;
+
+	memset(svm->vmcb, 0, sizeof(*svm->vmcb));
+	for (i = 0; i < ARRAY_SIZE(intercepts); i++)
+		svm_intercept(svm->vmcb, intercepts[i], true);
+	c->intercepts[INTERCEPT_EXCEPTION] = BIT(DB_VECTOR) | BIT(AC_VECTOR) | BIT(MC_VECTOR);
+	c->iopm_base_pa = __pa(iopm);
+	c->msrpm_base_pa = __pa(msrpm);
+	/* host interrupts exit by the host's IF; the guest's CR8 is not the host's */
+	c->int_ctl = V_INTR_MASKING_MASK;
+	c->nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
+	c->nested_cr3 = nested_root(svm->vcpu.vm);
+	c->tsc_offset = svm->vcpu.clock.tsc_offset;
+}
+
+static int svm_vcpu_create(struct keel_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	svm->vmcb = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!svm->vmcb)
+		return -ENOMEM;
+	svm->vmcb_pa = __pa(svm->vmcb);
+	svm->last_cpu = -1;
+	return 0;
+}
+
+static void svm_vcpu_destroy(struct keel_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	int cpu;
+
+	/* so that a new vCPU at the same address is not taken for this one */
+	for_each_possible_cpu(cpu)
+		cmpxchg(per_cpu_ptr(&svm_cpu.last_vcpu, cpu), vcpu, NULL);
+	free_page((unsigned long)svm->vmcb);
+}
+
+static void svm_vcpu_reset(struct keel_vcpu *vcpu, bool init)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	init_vmcb(svm);
+	svm->asid_gen = 0;
+	svm->nmi_masked = false;
+	svm->iret_pending = false;
+	vcpu->regs.dirty = KEEL_ALL_GROUPS;
+}
+
+static void svm_vcpu_load(struct keel_vcpu *vcpu, int cpu)
+{
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	/* fails softly when a reboot has switched SVM off */
+	asm volatile("1: vmsave %0\n2:\n" _ASM_EXTABLE(1b, 2b)
+		     : : "a" (page_to_phys(sc->host)) : "memory");
+	if (svm->last_cpu != cpu) {
+		svm->last_cpu = cpu;
+		svm->asid_gen = 0;
+	}
+	if (sc->last_vcpu != vcpu) {
+		sc->last_vcpu = vcpu;
+		indirect_branch_prediction_barrier();
+	}
+	if (svm_caps.tsc_aux)
+		wrmsrl(MSR_TSC_AUX, vcpu->msrs.tsc_aux);
+}
+
+static void svm_vcpu_put(struct keel_vcpu *vcpu)
+{
+	if (svm_caps.tsc_aux)
+		wrmsrl(MSR_TSC_AUX, this_cpu_read(svm_cpu.host_tsc_aux));
+}
+
+/* ---- registers ---- */
+
+/* The attributes are bits 8-15 and 20-23 of a descriptor. APM 15.5.1. */
+static void segment_to_vmcb(struct vmcb_seg *to, const struct kvm_segment *from)
+{
+	to->selector = from->selector;
+	to->base = from->base;
+	to->limit = from->limit;
+	to->attrib = 0;
+	if (from->unusable)
+		return;
+	to->attrib = (from->type & SVM_SELECTOR_TYPE_MASK) |
+		     (from->s & 1) << SVM_SELECTOR_S_SHIFT |
+		     (from->dpl & 3) << SVM_SELECTOR_DPL_SHIFT |
+		     (from->present & 1) << SVM_SELECTOR_P_SHIFT |
+		     (from->avl & 1) << SVM_SELECTOR_AVL_SHIFT |
+		     (from->l & 1) << SVM_SELECTOR_L_SHIFT |
+		     (from->db & 1) << SVM_SELECTOR_DB_SHIFT |
+		     (from->g & 1) << SVM_SELECTOR_G_SHIFT;
+}
+
+static void segment_from_vmcb(struct kvm_segment *to, const struct vmcb_seg *from)
+{
+	*to = (struct kvm_segment) {
+		.selector = from->selector,
+		.base = from->base,
+		.limit = from->limit,
+		.type = from->attrib & SVM_SELECTOR_TYPE_MASK,
+		.s = from->attrib >> SVM_SELECTOR_S_SHIFT & 1,
+		.dpl = from->attrib >> SVM_SELECTOR_DPL_SHIFT & 3,
+		.present = from->attrib >> SVM_SELECTOR_P_SHIFT & 1,
+		.avl = from->attrib >> SVM_SELECTOR_AVL_SHIFT & 1,
+		.l = from->attrib >> SVM_SELECTOR_L_SHIFT & 1,
+		.db = from->attrib >> SVM_SELECTOR_DB_SHIFT & 1,
+		/* not kept by all CPUs: what the limit implies */
+		.g = from->limit > 0xfffff,
+		.unusable = !(from->attrib & SVM_SELECTOR_P_MASK),
+	};
+}
+
+static const size_t segment_offset[KEEL_NR_SEGS] = {
+	[KEEL_ES] = offsetof(struct vmcb_save_area, es),
+	[KEEL_CS] = offsetof(struct vmcb_save_area, cs),
+	[KEEL_SS] = offsetof(struct vmcb_save_area, ss),
+	[KEEL_DS] = offsetof(struct vmcb_save_area, ds),
+	[KEEL_FS] = offsetof(struct vmcb_save_area, fs),
+	[KEEL_GS] = offsetof(struct vmcb_save_area, gs),
+	[KEEL_LDTR] = offsetof(struct vmcb_save_area, ldtr),
+	[KEEL_TR] = offsetof(struct vmcb_save_area, tr),
+};
+
+static struct vmcb_seg *vmcb_segment(struct vmcb_save_area *s, int i)
+{
+	return (void *)s + segment_offset[i];
+}
+
+static void read_segments(struct keel_regs *r, struct vmcb_save_area *s)
+{
+	int i;
+
+	for (i = 0; i < KEEL_NR_SEGS; i++)
+		segment_from_vmcb(&r->seg[i], vmcb_segment(s, i));
+	r->seg[KEEL_SS].dpl = s->cpl;
+	/* a loaded TR is busy; VMRUN on Intel's side insists */
+	r->seg[KEEL_TR].type |= 2;
+	/* AMD forgets DB of a null SS */
+	if (r->seg[KEEL_SS].unusable)
+		r->seg[KEEL_SS].db = 0;
+}
+
+static void write_segments(struct keel_vcpu *vcpu, struct vmcb_save_area *s)
+{
+	struct keel_regs *r = &vcpu->regs;
+	int i;
+
+	for (i = 0; i < KEEL_NR_SEGS; i++)
+		segment_to_vmcb(vmcb_segment(s, i), &r->seg[i]);
+	s->cpl = r->seg[KEEL_SS].dpl & 3;
+}
+
+static void svm_read_regs(struct keel_vcpu *vcpu, u32 groups)
+{
+	struct vmcb_save_area *s = &to_svm(vcpu)->vmcb->save;
+	struct keel_regs *r = &vcpu->regs;
+
+	if (groups & KEEL_SEGS)
+		read_segments(r, s);
+	if (groups & KEEL_TABLES) {
+		r->gdt = (struct kvm_dtable){ .base = s->gdtr.base, .limit = s->gdtr.limit };
+		r->idt = (struct kvm_dtable){ .base = s->idtr.base, .limit = s->idtr.limit };
+	}
+	if (groups & KEEL_CR3)
+		r->cr3 = s->cr3;
+	if (groups & KEEL_PDPTRS) {
+		/* SVM reads them from memory at each use; so do we */
+		keel_guest_read(vcpu->vm, s->cr3 & 0xffffffe0UL, r->pdptr, sizeof(r->pdptr));
+	}
+	if (groups & KEEL_SYSCALL) {
+		r->star = s->star;
+		r->lstar = s->lstar;
+		r->cstar = s->cstar;
+		r->fmask = s->sfmask;
+		r->kernel_gs_base = s->kernel_gs_base;
+		r->sysenter_cs = s->sysenter_cs;
+		r->sysenter_esp = s->sysenter_esp;
+		r->sysenter_eip = s->sysenter_eip;
+	}
+}
+
+static void write_control_registers(struct keel_vcpu *vcpu, struct vmcb *vmcb)
+{
+	struct keel_regs *r = &vcpu->regs;
+	struct vmcb_save_area *s = &vmcb->save;
+
+	/*
+	 * Caches stay on whatever the guest says: its memory is the VMM's,
+	 * which is write-back. The guest reads back what it wrote.
+	 */
+	s->cr0 = r->cr0 & ~(u64)(X86_CR0_CD | X86_CR0_NW);
+	svm_intercept(vmcb, INTERCEPT_CR0_READ, s->cr0 != r->cr0);
+	/* a machine check in the guest is the host's */
+	s->cr4 = r->cr4 | (cr4_read_shadow() & X86_CR4_MCE);
+	s->efer = r->efer | EFER_SVME;
+	s->g_pat = vcpu->msrs.pat;
+}
+
+static void write_regs(struct keel_vcpu *vcpu)
+{
+	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
+	struct vmcb_save_area *s = &vmcb->save;
+	struct keel_regs *r = &vcpu->regs;
+	u32 dirty = r->dirty;
+
+	s->rax = r->gpr[KEEL_RAX];
+	s->rsp = r->gpr[KEEL_RSP_REG];
+	s->rip = r->rip;
+	s->rflags = r->rflags;
+	s->cr2 = r->cr2;
+	if (!dirty)
+		return;
+	if (dirty & KEEL_SEGS)
+		write_segments(vcpu, s);
+	if (dirty & KEEL_TABLES) {
+		s->gdtr.base = r->gdt.base;
+		s->gdtr.limit = r->gdt.limit;
+		s->idtr.base = r->idt.base;
+		s->idtr.limit = r->idt.limit;
+	}
+	if (dirty & KEEL_CR3)
+		s->cr3 = r->cr3;
+	if (dirty & KEEL_CRS)
+		write_control_registers(vcpu, vmcb);
+	if (dirty & KEEL_DRS) {
+		s->dr6 = r->dr6;
+		s->dr7 = r->dr7;
+	}
+	if (dirty & KEEL_SYSCALL) {
+		s->star = r->star;
+		s->lstar = r->lstar;
+		s->cstar = r->cstar;
+		s->sfmask = r->fmask;
+		s->kernel_gs_base = r->kernel_gs_base;
+		s->sysenter_cs = r->sysenter_cs;
+		s->sysenter_esp = r->sysenter_esp;
+		s->sysenter_eip = r->sysenter_eip;
+	}
+	r->dirty = 0;
+}
+
+static bool svm_cr_valid(struct keel_vcpu *vcpu, u64 cr0, u64 cr4)
+{
+	/* SVM runs whatever the architecture allows, which the front checked */
+	return true;
+}
+
+/* ---- translations ---- */
+
+static void svm_flush_tlb(struct keel_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	if (svm_caps.flush_by_asid)
+		svm->vmcb->control.tlb_ctl = TLB_CONTROL_FLUSH_ASID;
+	else
+		svm->asid_gen = 0;
+}
+
+/*
+ * Translations are tagged with an ASID, which is a CPU's own: a vCPU gets a
+ * new one when it comes to a CPU or must forget, and when they have run out,
+ * all are flushed and a new generation begins. APM 15.16.
+ */
+static void choose_asid(struct svm_vcpu *svm)
+{
+	struct vmcb_control_area *c = &svm->vmcb->control;
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
+
+	if (likely(svm->asid_gen == sc->asid_gen))
+		return;
+	c->tlb_ctl = TLB_CONTROL_DO_NOTHING;
+	if (sc->next_asid > svm_caps.max_asid) {
+		sc->asid_gen++;
+		sc->next_asid = 1;
+		c->tlb_ctl = TLB_CONTROL_FLUSH_ALL_ASID;
+	}
+	svm->asid_gen = sc->asid_gen;
+	svm->asid = sc->next_asid++;
+	c->asid = svm->asid;
+}
+
+/* ---- entry ---- */
+
+static noinstr void enter_noinstr(struct svm_vcpu *svm, hpa_t host)
+{
+	keel_guest_enter();
+	keel_svm_enter(svm->vmcb_pa, svm->vcpu.regs.gpr, host);
+	keel_guest_exit();
+}
+
+/* Breakpoints of the guest are in the CPU only while it runs. */
+static void load_debug_registers(const struct keel_regs *r)
+{
+	set_debugreg(r->dr[0], 0);
+	set_debugreg(r->dr[1], 1);
+	set_debugreg(r->dr[2], 2);
+	set_debugreg(r->dr[3], 3);
+}
+
+/*
+ * XSETBV of the guest exits, so @xcr0 is what it has; except on QEMU's TCG,
+ * which has no such exit: there, what the register holds afterwards is the
+ * guest's.
+ */
+static void save_xcr0(struct keel_vcpu *vcpu, u64 host)
+{
+	u64 now = xgetbv(XCR_XFEATURE_ENABLED_MASK);
+
+	if (unlikely(now != vcpu->fpu.xcr0))
+		vcpu->fpu.xcr0 = now;
+	if (now != host)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, host);
+}
+
+static void svm_enter(struct keel_vcpu *vcpu)
+{
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
+	struct svm_vcpu *svm = to_svm(vcpu);
+	struct vmcb *vmcb = svm->vmcb;
+	struct keel_regs *r = &vcpu->regs;
+	bool xsave = r->cr4 & X86_CR4_OSXSAVE;
+	bool breakpoints = r->dr7 & 0xff;
+	u64 host_xcr0 = 0;
+
+	write_regs(vcpu);
+	choose_asid(svm);
+	vmcb->control.clean = 0;
+	vmcb->control.exit_code = SVM_EXIT_ERR;
+	vmcb->control.exit_code_hi = SVM_EXIT_ERR;
+	if (unlikely(breakpoints))
+		load_debug_registers(r);
+	if (xsave) {
+		host_xcr0 = keel_host_xcr0();
+		if (vcpu->fpu.xcr0 != host_xcr0)
+			xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->fpu.xcr0);
+	}
+
+	asm volatile("clgi" ::: "memory");
+	enter_noinstr(svm, page_to_phys(sc->host));
+	asm volatile("stgi" ::: "memory");
+
+	if (xsave)
+		save_xcr0(vcpu, host_xcr0);
+	if (unlikely(breakpoints) && hw_breakpoint_active())
+		hw_breakpoint_restore();
+
+	r->gpr[KEEL_RAX] = vmcb->save.rax;
+	r->gpr[KEEL_RSP_REG] = vmcb->save.rsp;
+	r->rip = vmcb->save.rip;
+	r->rflags = vmcb->save.rflags;
+	r->cr2 = vmcb->save.cr2;
+	/* the rest is read when somebody needs it */
+	r->valid = KEEL_RIP | KEEL_RSP | KEEL_RFLAGS | KEEL_CRS | KEEL_DRS;
+	svm_decode_exit(svm);
+}
+
+/* ---- events ---- */
+
+static void svm_inject(struct keel_vcpu *vcpu, const struct keel_event *event)
+{
+	struct vmcb_control_area *c = &to_svm(vcpu)->vmcb->control;
+	u32 inj = event->vector | SVM_EVTINJ_VALID;
+
+	switch (event->type) {
+	case KEEL_EVENT_INTERRUPT:
+		inj |= SVM_EVTINJ_TYPE_INTR;
+		break;
+	case KEEL_EVENT_NMI:
+		inj |= SVM_EVTINJ_TYPE_NMI;
+		to_svm(vcpu)->nmi_masked = true;
+		svm_intercept(to_svm(vcpu)->vmcb, INTERCEPT_IRET, true);
+		break;
+	case KEEL_EVENT_SOFT_INTERRUPT:
+		inj |= SVM_EVTINJ_TYPE_SOFT;
+		break;
+	default:
+		inj |= SVM_EVTINJ_TYPE_EXEPT;
+	}
+	if (event->has_error)
+		inj |= SVM_EVTINJ_VALID_ERR;
+	c->event_inj = inj;
+	c->event_inj_err = event->error;
+}
+
+static void svm_cancel_injection(struct keel_vcpu *vcpu)
+{
+	to_svm(vcpu)->vmcb->control.event_inj = 0;
+}
+
+static u32 svm_get_shadow(struct keel_vcpu *vcpu)
+{
+	/* SVM does not tell the two kinds apart */
+	return to_svm(vcpu)->vmcb->control.int_state & SVM_INTERRUPT_SHADOW_MASK ?
+	       KEEL_SHADOW_STI | KEEL_SHADOW_MOV_SS : 0;
+}
+
+static void svm_set_shadow(struct keel_vcpu *vcpu, u32 shadow)
+{
+	u32 *state = &to_svm(vcpu)->vmcb->control.int_state;
+
+	if (shadow)
+		*state |= SVM_INTERRUPT_SHADOW_MASK;
+	else
+		*state &= ~SVM_INTERRUPT_SHADOW_MASK;
+}
+
+static bool svm_nmi_blocked(struct keel_vcpu *vcpu)
+{
+	return to_svm(vcpu)->nmi_masked;
+}
+
+static void svm_set_nmi_blocked(struct keel_vcpu *vcpu, bool blocked)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	svm->nmi_masked = blocked;
+	svm->iret_pending = false;
+	svm_intercept(svm->vmcb, INTERCEPT_IRET, blocked);
+}
+
+/*
+ * A virtual interrupt that the guest could take at once exits, by VINTR,
+ * as soon as the guest can take one. Its priority is above any TPR.
+ */
+static void svm_irq_window(struct keel_vcpu *vcpu, bool on)
+{
+	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
+
+	if (on)
+		vmcb->control.int_ctl |= V_IRQ_INJECTION_BITS_MASK;
+	else
+		vmcb->control.int_ctl &= ~V_IRQ_INJECTION_BITS_MASK;
+	vmcb->control.int_vector = 0;
+	svm_intercept(vmcb, INTERCEPT_VINTR, on);
+}
+
+/*
+ * While an NMI is in service its IRET exits; that retires after the exit, and
+ * what opens then is an interrupt window as well, except in code with
+ * interrupts off, where the next exit of any kind must do.
+ */
+static void svm_nmi_window(struct keel_vcpu *vcpu, bool on)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	if (on && (!svm->nmi_masked || svm->iret_pending))
+		svm_irq_window(vcpu, true);
+}
+
+static void svm_set_tsc_offset(struct keel_vcpu *vcpu, u64 offset)
+{
+	to_svm(vcpu)->vmcb->control.tsc_offset = offset;
+}
+
+static void svm_set_exception_bitmap(struct keel_vcpu *vcpu, u32 bitmap)
+{
+	to_svm(vcpu)->vmcb->control.intercepts[INTERCEPT_EXCEPTION] =
+		bitmap | BIT(DB_VECTOR) | BIT(AC_VECTOR) | BIT(MC_VECTOR);
+}
+
+static void svm_dump(struct keel_vcpu *vcpu)
+{
+	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
+
+	pr_notice("vCPU %u: exit %#x info %#llx %#llx rip %#llx cr0 %#llx cr4 %#llx efer %#llx\n",
+		  vcpu->id, vmcb->control.exit_code, vmcb->control.exit_info_1,
+		  vmcb->control.exit_info_2, vmcb->save.rip, vmcb->save.cr0,
+		  vmcb->save.cr4, vmcb->save.efer);
+}
+
+const struct keel_backend keel_svm_backend = {
+	.name = "AMD SVM",
+	.vcpu_size = sizeof(struct svm_vcpu),
+	.table_format = &npt_format,
+	.probe = svm_probe,
+	.exit = svm_exit,
+	.cpu_enable = svm_cpu_enable,
+	.cpu_disable = svm_cpu_disable,
+	.emergency = svm_emergency,
+	.vm_create = svm_vm_create,
+	.vm_destroy = svm_vm_destroy,
+	.vcpu_create = svm_vcpu_create,
+	.vcpu_destroy = svm_vcpu_destroy,
+	.vcpu_reset = svm_vcpu_reset,
+	.vcpu_load = svm_vcpu_load,
+	.vcpu_put = svm_vcpu_put,
+	.enter = svm_enter,
+	.read_regs = svm_read_regs,
+	.get_shadow = svm_get_shadow,
+	.set_shadow = svm_set_shadow,
+	.nmi_blocked = svm_nmi_blocked,
+	.set_nmi_blocked = svm_set_nmi_blocked,
+	.inject = svm_inject,
+	.cancel_injection = svm_cancel_injection,
+	.irq_window = svm_irq_window,
+	.nmi_window = svm_nmi_window,
+	.flush_tlb = svm_flush_tlb,
+	.set_tsc_offset = svm_set_tsc_offset,
+	.set_exception_bitmap = svm_set_exception_bitmap,
+	.cr_valid = svm_cr_valid,
+	.dump = svm_dump,
+	.hw_reason_name = svm_reason_name,
+};
