@@ -396,6 +396,10 @@ static bool differs_between_cpus(const struct insn *insn)
 {
 	if (insn->map == INSN_MAP_ONE && insn->opcode == 0x63)
 		return insn->op_size == 2;
+	/* LOCK MOV CR0 is MOV CR8 on some. */
+	if (insn->map == INSN_MAP_0F && insn->opcode >= 0x20 &&
+	    insn->opcode <= 0x23)
+		return true;
 	return insn->map == INSN_MAP_0F && !insn->has_mem &&
 	       (insn->opcode == 0x0d || insn->opcode == 0xb1);
 }
@@ -508,6 +512,12 @@ static bool has_two_accesses(const struct insn *insn)
 		insn->opcode == 0xff || insn->opcode == 0x8f);
 }
 
+static bool must_be_aligned(const struct insn *insn)
+{
+	return is_vector_move(insn) ||
+	       (insn->map == INSN_MAP_0F && insn->opcode == 0xc7);
+}
+
 static bool is_cache_flush(const struct insn *insn)
 {
 	return insn->map == INSN_MAP_0F && insn->opcode == 0xae;
@@ -525,7 +535,7 @@ static const char *compare_fault(const struct trial *t, int ret,
 	if (ret != INSN_FAULT || has_two_accesses(&t->insn))
 		return NULL;
 	/* Misaligned and not canonical: #GP may win over #SS. */
-	if (is_vector_move(&t->insn) && t->raised.vector == GP_VECTOR &&
+	if (must_be_aligned(&t->insn) && t->raised.vector == GP_VECTOR &&
 	    fault->vector == SS_VECTOR)
 		return NULL;
 	if (t->raised.vector != fault->vector)
