@@ -234,7 +234,7 @@ static int add_devices(struct machine *m, struct err *err)
 		    &m->i8042, err) < 0 ||
 	    bus_add(pio, "pm", PM_BASE, PM_SIZE, false, pm_access, &m->pm,
 		    err) < 0 ||
-	    bus_add(pio, "reset", PCI_RESET_PORT, 1, true,
+	    bus_add(pio, "pci", PCI_PORTS, PCI_PORTS_SIZE, false,
 		    pm_pci_reset_access, &m->pm, err) < 0)
 		return -1;
 	return 0;

@@ -21,7 +21,10 @@
 #define PM_S5_TYPE	5	/* SLP_TYP that \_S5 in the DSDT names */
 #define PM_SCI_IRQ	9
 
-#define PCI_RESET_PORT	0xcf9
+/* The ports of PCI configuration mechanism 1, the reset register among them. */
+#define PCI_PORTS	0xcf8
+#define PCI_PORTS_SIZE	8
+#define PCI_RESET	1
 
 struct pm {
 	pthread_mutex_t lock;	/* everything below */
