@@ -151,9 +151,11 @@ static int exit_cpuid(struct keel_vcpu *vcpu)
 {
 	u64 *g = vcpu->regs.gpr;
 	u32 eax = g[KEEL_RAX], ebx, ecx = g[KEEL_RCX], edx;
+	u32 function = eax, index = ecx;
 
 	vcpu->stats.cpuid_exits++;
 	keel_cpuid_eval(vcpu, &eax, &ebx, &ecx, &edx);
+	trace_keel_cpuid(vcpu, function, index, eax, ebx, ecx, edx);
 	g[KEEL_RAX] = eax;
 	g[KEEL_RBX] = ebx;
 	g[KEEL_RCX] = ecx;

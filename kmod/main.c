@@ -126,6 +126,7 @@ static int cpu_goes(unsigned int cpu)
 /* Only the boot CPU is left when these are called, interrupts off. */
 static int keel_suspend(void)
 {
+	keel_clock_suspend();
 	if (hardware_users)
 		cpu_disable(NULL);
 	return 0;
@@ -133,10 +134,9 @@ static int keel_suspend(void)
 
 static void keel_resume(void)
 {
-	if (hardware_users) {
+	keel_clock_resume();
+	if (hardware_users)
 		cpu_enable(NULL);
-		keel_clock_resume();
-	}
 }
 
 static KEEL_SYSCORE(keel_syscore, keel_suspend, keel_resume);

@@ -257,6 +257,7 @@ int keel_vcpu_run(struct keel_vcpu *vcpu)
 	if (vcpu->sigset_active)
 		sigprocmask(SIG_SETMASK, &vcpu->sigset, &saved);
 	keel_fpu_enter(vcpu);
+	keel_clock_enter(vcpu);
 
 	ret = begin_run(vcpu);
 	if (ret > 0)

@@ -110,8 +110,8 @@ void keel_vcpu_free(struct keel_vcpu *vcpu)
 	if (vcpu->hw_ready)
 		keel_backend->vcpu_destroy(vcpu);
 	keel_fpu_free(vcpu);
+	keel_cpuid_vcpu_free(vcpu);
 	keel_table_cache_free(&vcpu->table_cache);
-	kvfree(vcpu->cpuid.entry);
 	free_page((unsigned long)vcpu->run);
 	free_page((unsigned long)vcpu->pio_page);
 	kvfree(vcpu);
@@ -131,6 +131,7 @@ static struct keel_vcpu *vcpu_alloc(struct keel_vm *vm, u32 id)
 	mutex_init(&vcpu->mutex);
 	rcuwait_init(&vcpu->wait);
 	preempt_notifier_init(&vcpu->preempt, &vcpu_preempt_ops);
+	keel_cpuid_vcpu_init(vcpu);
 
 	vcpu->run = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	vcpu->pio_page = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);

@@ -74,6 +74,8 @@ static int vm_release(struct inode *inode, struct file *file)
 
 static void vm_init_fields(struct keel_vm *vm)
 {
+	static atomic_t serial;
+
 	kref_init(&vm->refs);
 	mutex_init(&vm->lock);
 	mutex_init(&vm->slots_lock);
@@ -86,7 +88,9 @@ static void vm_init_fields(struct keel_vm *vm)
 	INIT_LIST_HEAD(&vm->coalesced_zones);
 	INIT_HLIST_HEAD(&vm->irq_ack_notifiers);
 	vm->max_vcpu_id = KEEL_MAX_VCPU_ID;
-	snprintf(vm->name, sizeof(vm->name), "%d", task_tgid_nr(current));
+	/* unique: debugfs has a directory of that name */
+	snprintf(vm->name, sizeof(vm->name), "%d-%u", task_tgid_nr(current),
+		 atomic_inc_return(&serial));
 }
 
 /* Everything but the file. The caller has counted the VM in nr_vms. */

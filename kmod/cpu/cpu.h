@@ -135,7 +135,6 @@ struct keel_msrs {
 struct keel_fpu {
 	struct fpu_guest guest;
 	u64 xcr0;
-	u64 host_xcr0;	/* between keel_xcr0_load() and _put() */
 	bool loaded;	/* the guest's FPU state is in the registers */
 };
 
@@ -263,9 +262,6 @@ void keel_fpu_reset(struct keel_vcpu *vcpu, bool init);
 void keel_fpu_enter(struct keel_vcpu *vcpu);	/* KVM_RUN begins */
 void keel_fpu_leave(struct keel_vcpu *vcpu);	/* KVM_RUN ends */
 int keel_set_xcr0(struct keel_vcpu *vcpu, u64 xcr0);
-/* XCR0 around backend->enter(), interrupts off: the guest's in, the host's back */
-void keel_xcr0_load(struct keel_vcpu *vcpu);
-void keel_xcr0_put(struct keel_vcpu *vcpu);
 u64 keel_host_xcr0(void);	/* features that guests can have */
 int keel_ioctl_get_fpu(struct keel_vcpu *vcpu, struct kvm_fpu *f);
 int keel_ioctl_set_fpu(struct keel_vcpu *vcpu, const struct kvm_fpu *f);

@@ -2,7 +2,8 @@
 /*
  * The guest's FPU state. The kernel keeps it as it keeps that of a task: while
  * KVM_RUN is in progress it is the task's, and so survives being scheduled;
- * otherwise it lies in memory. XCR0 alone is switched around each entry.
+ * otherwise it lies in memory. XCR0 alone is switched around each entry, by
+ * the backends.
  */
 #include <linux/kernel.h>
 #include <linux/sched.h>
@@ -81,45 +82,6 @@ void keel_fpu_leave(struct keel_vcpu *vcpu)
 {
 	vcpu->fpu.loaded = false;
 	fpu_swap_kvm_fpstate(&vcpu->fpu.guest, false);
-}
-
-static u64 host_xcr0(void)
-{
-	return xgetbv(XCR_XFEATURE_ENABLED_MASK);
-}
-
-/**
- * keel_xcr0_load() - give the CPU the guest's XCR0
- * @vcpu: the virtual CPU
- *
- * Context: interrupts off, until keel_xcr0_put(): no kernel code that saves
- * FPU state may run in between.
- */
-void keel_xcr0_load(struct keel_vcpu *vcpu)
-{
-	vcpu->fpu.host_xcr0 = 0;
-	if (!(vcpu->regs.cr4 & X86_CR4_OSXSAVE))
-		return;
-	vcpu->fpu.host_xcr0 = host_xcr0();
-	if (vcpu->fpu.xcr0 != vcpu->fpu.host_xcr0)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->fpu.xcr0);
-}
-
-/**
- * keel_xcr0_put() - give the CPU the host's XCR0 back
- * @vcpu: the virtual CPU
- *
- * The guest may have changed it: where the host is itself a guest XSETBV does
- * not always exit (QEMU's TCG has no such intercept), so look.
- */
-void keel_xcr0_put(struct keel_vcpu *vcpu)
-{
-	if (!vcpu->fpu.host_xcr0)
-		return;
-	if (boot_cpu_has(X86_FEATURE_HYPERVISOR))
-		vcpu->fpu.xcr0 = host_xcr0();
-	if (vcpu->fpu.xcr0 != vcpu->fpu.host_xcr0)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->fpu.host_xcr0);
 }
 
 /**

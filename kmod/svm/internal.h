@@ -45,6 +45,7 @@ struct svm_vcpu {
 	bool nmi_masked;
 	bool iret_pending;
 	u64 iret_rip;
+	u64 loaded_tsc_aux;	/* in the CPU while the vCPU is loaded */
 };
 
 static inline struct svm_vcpu *to_svm(struct keel_vcpu *vcpu)

@@ -309,14 +309,15 @@ static void svm_vcpu_load(struct keel_vcpu *vcpu, int cpu)
 		sc->last_vcpu = vcpu;
 		indirect_branch_prediction_barrier();
 	}
-	if (svm_caps.tsc_aux)
-		wrmsrl(MSR_TSC_AUX, vcpu->msrs.tsc_aux);
+	svm->loaded_tsc_aux = sc->host_tsc_aux;
 }
 
 static void svm_vcpu_put(struct keel_vcpu *vcpu)
 {
-	if (svm_caps.tsc_aux)
-		wrmsrl(MSR_TSC_AUX, this_cpu_read(svm_cpu.host_tsc_aux));
+	u64 host = this_cpu_read(svm_cpu.host_tsc_aux);
+
+	if (svm_caps.tsc_aux && to_svm(vcpu)->loaded_tsc_aux != host)
+		wrmsrl(MSR_TSC_AUX, host);
 }
 
 /* ---- registers ---- */
@@ -579,8 +580,12 @@ static void svm_enter(struct keel_vcpu *vcpu)
 	vmcb->control.exit_code_hi = SVM_EXIT_ERR;
 	if (unlikely(breakpoints))
 		load_debug_registers(r);
+	if (svm_caps.tsc_aux && svm->loaded_tsc_aux != vcpu->msrs.tsc_aux) {
+		svm->loaded_tsc_aux = vcpu->msrs.tsc_aux;
+		wrmsrl(MSR_TSC_AUX, svm->loaded_tsc_aux);
+	}
 	if (xsave) {
-		host_xcr0 = keel_host_xcr0();
+		host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
 		if (vcpu->fpu.xcr0 != host_xcr0)
 			xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->fpu.xcr0);
 	}
