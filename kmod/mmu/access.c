@@ -94,10 +94,11 @@ int keel_guest_read_entry(struct keel_vm *vm, gpa_t gpa, u64 *entry, int len)
 
 /* Return: 0, 1 when memory had another value (then in *old), or -EFAULT. */
 #define CMPXCHG_USER(type, at, old, new) ({				\
-	type __expected = *(old);					\
+	u64 *__old = (old);						\
+	type __expected = *__old;					\
 	int __ret = __try_cmpxchg_user((type __user *)(at), &__expected, \
 				       (type)(new), fault_##type);	\
-	*(old) = __expected;						\
+	*__old = __expected;						\
 	__ret;								\
 })
 

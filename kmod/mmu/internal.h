@@ -88,6 +88,9 @@ u64 keel_tables_lookup(struct keel_vm *vm, gfn_t gfn, int *level);
 /* An aligned u32 or u64 of the guest's page tables, in one piece. 0 or -EFAULT. */
 int keel_guest_read_entry(struct keel_vm *vm, gpa_t gpa, u64 *entry, int len);
 
+/* notifier.c; for tests */
+extern const struct mmu_notifier_ops keel_notifier_ops;
+
 /* slots.c */
 static inline struct keel_slots *keel_slots(struct keel_vm *vm)
 {

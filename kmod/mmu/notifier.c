@@ -134,7 +134,7 @@ static void release(struct mmu_notifier *mn, struct mm_struct *mm)
 	write_unlock(&vm->mmu.lock);
 }
 
-static const struct mmu_notifier_ops notifier_ops = {
+const struct mmu_notifier_ops keel_notifier_ops = {
 	.invalidate_range_start = invalidate_start,
 	.invalidate_range_end = invalidate_end,
 	.clear_flush_young = clear_flush_young,
@@ -145,7 +145,7 @@ static const struct mmu_notifier_ops notifier_ops = {
 
 int keel_notifier_register(struct keel_vm *vm)
 {
-	vm->notifier.ops = &notifier_ops;
+	vm->notifier.ops = &keel_notifier_ops;
 	return mmu_notifier_register(&vm->notifier, vm->mm);
 }
 

@@ -65,7 +65,7 @@ int keel_table_cache_fill(struct keel_table_cache *cache)
 {
 	u64 *table;
 
-	BUILD_BUG_ON(KEEL_TABLES_PER_MAP > ARRAY_SIZE(cache->page));
+	BUILD_BUG_ON(ARRAY_SIZE(cache->page) < KEEL_TABLES_PER_MAP);
 
 	while (cache->nr < KEEL_TABLES_PER_MAP) {
 		table = table_alloc();
