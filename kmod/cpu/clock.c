@@ -39,11 +39,13 @@ static u64 host_tsc_now(void)
 
 /* ---- the line ---- */
 
-/*
- * pvclock's scale: ns = (shifted tsc * mul) >> 32, with mul as large as 32
- * bits allow.
+/**
+ * keel_clock_scale() - the scale of pvclock for a TSC frequency
+ * @khz: the frequency
+ * @mul: out: ns = (shifted tsc * mul) >> 32, as large as 32 bits allow
+ * @shift: out: to the left, or when negative to the right
  */
-static void clock_scale(u32 khz, u32 *mul, s8 *shift)
+void keel_clock_scale(u32 khz, u32 *mul, s8 *shift)
 {
 	u64 hz = max(khz, 1U) * 1000ULL;
 
@@ -131,7 +133,7 @@ void keel_vm_clock_init(struct keel_vm *vm)
 
 	spin_lock_init(&clock->lock);
 	seqcount_spinlock_init(&clock->seq, &clock->lock);
-	clock_scale(tsc_khz, &clock->mul, &clock->shift);
+	keel_clock_scale(tsc_khz, &clock->mul, &clock->shift);
 	preempt_disable();
 	now = host_tsc_now();
 	write_pair(clock, now, 0, ktime_get_boottime_ns());

@@ -227,6 +227,8 @@ int keel_ioctl_set_events(struct keel_vcpu *vcpu, const struct kvm_vcpu_events *
 
 /* cpuid.c */
 int keel_cpuid_init(void);
+const struct kvm_cpuid_entry2 *keel_cpuid_supported(int *nent);
+int keel_cpuid_set(struct keel_vcpu *vcpu, struct kvm_cpuid_entry2 *entry, int nent);
 /* a new vCPU, before any register is set; and its end */
 void keel_cpuid_vcpu_init(struct keel_vcpu *vcpu);
 void keel_cpuid_vcpu_free(struct keel_vcpu *vcpu);
@@ -273,6 +275,7 @@ void keel_xmm_read(struct keel_vcpu *vcpu, int reg, u8 *buf);
 void keel_xmm_write(struct keel_vcpu *vcpu, int reg, const u8 *buf);
 
 /* clock.c */
+void keel_clock_scale(u32 khz, u32 *mul, s8 *shift);
 void keel_vm_clock_init(struct keel_vm *vm);
 u64 keel_vm_clock_ns(struct keel_vm *vm, u64 *host_tsc);
 u64 keel_guest_tsc(struct keel_vcpu *vcpu);

@@ -114,14 +114,14 @@ static const struct {
 #define MAX_BASIC	0x0000000dU
 #define MAX_EXTENDED	0x80000021U
 
-static struct kvm_cpuid_entry2 supported[MAX_SUPPORTED] __ro_after_init;
-static int nr_supported __ro_after_init;
+static struct kvm_cpuid_entry2 supported[MAX_SUPPORTED];
+static int nr_supported;
 
 /* Components of the XSAVE area: 0xd.i, kept since CPUID may be slow. */
 static struct {
 	u32 size, offset;
 	bool align64;
-} xstate[64] __ro_after_init;
+} xstate[64];
 
 static u32 *cpuid_reg(struct kvm_cpuid_entry2 *e, enum cpuid_regs_idx reg)
 {
@@ -135,7 +135,7 @@ static u32 *cpuid_reg(struct kvm_cpuid_entry2 *e, enum cpuid_regs_idx reg)
 
 /* ---- what guests can have ---- */
 
-static __init bool has_feature(u16 feature)
+static bool has_feature(u16 feature)
 {
 	int i;
 
@@ -149,7 +149,7 @@ static __init bool has_feature(u16 feature)
 }
 
 /* All offered bits of one register; @raw is what the CPU itself says there. */
-static __init u32 feature_mask(u8 word, u32 raw)
+static u32 feature_mask(u8 word, u32 raw)
 {
 	u32 mask = 0;
 	int i;
@@ -165,7 +165,7 @@ static __init u32 feature_mask(u8 word, u32 raw)
 }
 
 /* Puts what may be passed on into the registers that hold feature bits. */
-static __init void set_features(struct kvm_cpuid_entry2 *e,
+static void set_features(struct kvm_cpuid_entry2 *e,
 				const struct kvm_cpuid_entry2 *raw)
 {
 	struct kvm_cpuid_entry2 r = *raw;
@@ -181,7 +181,7 @@ static __init void set_features(struct kvm_cpuid_entry2 *e,
 	}
 }
 
-static __init struct kvm_cpuid_entry2 *add_entry(u32 function, u32 index, bool indexed)
+static struct kvm_cpuid_entry2 *add_entry(u32 function, u32 index, bool indexed)
 {
 	struct kvm_cpuid_entry2 *e;
 
@@ -196,7 +196,7 @@ static __init struct kvm_cpuid_entry2 *add_entry(u32 function, u32 index, bool i
 	return e;
 }
 
-static __init void read_host(struct kvm_cpuid_entry2 *raw, u32 function, u32 index)
+static void read_host(struct kvm_cpuid_entry2 *raw, u32 function, u32 index)
 {
 	u32 max = cpuid_eax(function & 0xf0000000);
 
@@ -206,7 +206,7 @@ static __init void read_host(struct kvm_cpuid_entry2 *raw, u32 function, u32 ind
 }
 
 /* An entry as the host has it. */
-static __init struct kvm_cpuid_entry2 *add_host(u32 function, u32 index, bool indexed)
+static struct kvm_cpuid_entry2 *add_host(u32 function, u32 index, bool indexed)
 {
 	struct kvm_cpuid_entry2 *e = add_entry(function, index, indexed);
 	struct kvm_cpuid_entry2 raw;
@@ -220,7 +220,7 @@ static __init struct kvm_cpuid_entry2 *add_host(u32 function, u32 index, bool in
 }
 
 /* An entry that has nothing but offered feature bits. */
-static __init struct kvm_cpuid_entry2 *add_features(u32 function, u32 index, bool indexed)
+static struct kvm_cpuid_entry2 *add_features(u32 function, u32 index, bool indexed)
 {
 	struct kvm_cpuid_entry2 *e = add_entry(function, index, indexed);
 	struct kvm_cpuid_entry2 raw;
@@ -231,7 +231,7 @@ static __init struct kvm_cpuid_entry2 *add_features(u32 function, u32 index, boo
 }
 
 /* Deterministic cache parameters; how CPUs share them is for userspace to say. */
-static __init void add_caches(u32 function)
+static void add_caches(u32 function)
 {
 	struct kvm_cpuid_entry2 *e;
 	u32 i;
@@ -261,7 +261,7 @@ static u32 xstate_bytes(u64 xcr0, bool compacted)
 	return size;
 }
 
-static __init void add_xsave(void)
+static void add_xsave(void)
 {
 	u64 xcr0 = keel_host_xcr0();
 	struct kvm_cpuid_entry2 *e;
@@ -302,7 +302,7 @@ static __init void add_xsave(void)
 	}
 }
 
-static __init void add_basic(void)
+static void add_basic(void)
 {
 	struct kvm_cpuid_entry2 *e, raw;
 
@@ -331,7 +331,7 @@ static __init void add_basic(void)
 	add_xsave();
 }
 
-static __init void add_kvm(void)
+static void add_kvm(void)
 {
 	static const char signature[12] = "KVMKVMKVM\0\0";
 	struct kvm_cpuid_entry2 *e;
@@ -347,13 +347,13 @@ static __init void add_kvm(void)
 		 BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
 }
 
-static __init bool is_amd(void)
+static bool is_amd(void)
 {
 	return boot_cpu_data.x86_vendor == X86_VENDOR_AMD ||
 	       boot_cpu_data.x86_vendor == X86_VENDOR_HYGON;
 }
 
-static __init void add_extended(void)
+static void add_extended(void)
 {
 	struct kvm_cpuid_entry2 *e, *max, raw;
 	u32 fn, phys;
@@ -405,13 +405,25 @@ static __init void add_extended(void)
  *
  * Return: 0.
  */
-int __init keel_cpuid_init(void)
+int keel_cpuid_init(void)
 {
 	nr_supported = 0;
 	add_basic();
 	add_kvm();
 	add_extended();
 	return 0;
+}
+
+/**
+ * keel_cpuid_supported() - the list of what guests can have
+ * @nent: out: how many entries
+ *
+ * Return: the first entry.
+ */
+const struct kvm_cpuid_entry2 *keel_cpuid_supported(int *nent)
+{
+	*nent = nr_supported;
+	return supported;
 }
 
 /* ---- what a guest was given ---- */
@@ -778,6 +790,28 @@ static bool valid_list(struct kvm_cpuid_entry2 *entry, int nent)
 }
 
 /**
+ * keel_cpuid_set() - give a vCPU its CPUID
+ * @vcpu: the virtual CPU
+ * @entry: from kvmalloc(); becomes the vCPU's unless it has the same already
+ * @nent: how many, at most KEEL_MAX_CPUID
+ *
+ * Return: 0, or -EINVAL for a virtual address size that no CPU has, or a
+ * change after the first run.
+ */
+int keel_cpuid_set(struct keel_vcpu *vcpu, struct kvm_cpuid_entry2 *entry, int nent)
+{
+	if (vcpu->launched)
+		return same_list(vcpu, entry, nent) ? 0 : -EINVAL;
+	if (!valid_list(entry, nent))
+		return -EINVAL;
+	kvfree(vcpu->cpuid.entry);
+	vcpu->cpuid.entry = entry;
+	vcpu->cpuid.nent = nent;
+	derive(&vcpu->cpuid);
+	return 0;
+}
+
+/**
  * keel_ioctl_set_cpuid2() - KVM_SET_CPUID2
  * @vcpu: the virtual CPU
  * @u: the caller's buffer
@@ -790,6 +824,7 @@ long keel_ioctl_set_cpuid2(struct keel_vcpu *vcpu, struct kvm_cpuid2 __user *u)
 {
 	struct kvm_cpuid_entry2 *entry = NULL;
 	u32 nent, i;
+	int ret;
 
 	if (get_user(nent, &u->nent))
 		return -EFAULT;
@@ -803,19 +838,8 @@ long keel_ioctl_set_cpuid2(struct keel_vcpu *vcpu, struct kvm_cpuid2 __user *u)
 	for (i = 0; i < nent; i++)
 		memset(entry[i].padding, 0, sizeof(entry[i].padding));
 
-	if (vcpu->launched) {
-		bool same = same_list(vcpu, entry, nent);
-
+	ret = keel_cpuid_set(vcpu, entry, nent);
+	if (ret || entry != vcpu->cpuid.entry)
 		kvfree(entry);
-		return same ? 0 : -EINVAL;
-	}
-	if (!valid_list(entry, nent)) {
-		kvfree(entry);
-		return -EINVAL;
-	}
-	kvfree(vcpu->cpuid.entry);
-	vcpu->cpuid.entry = entry;
-	vcpu->cpuid.nent = nent;
-	derive(&vcpu->cpuid);
-	return 0;
+	return ret;
 }

@@ -390,15 +390,7 @@ static int set_kvmclock(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 
 static int set_apic_base(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 {
-	u64 reserved = GENMASK_ULL(63, vcpu->cpuid.maxphyaddr) | GENMASK_ULL(7, 0) |
-		       BIT(9);
-
-	if (value & reserved)
-		return -EINVAL;
-	if (vcpu->lapic)
-		return keel_lapic_set_base(vcpu, value, host);
-	vcpu->msrs.apic_base = value;
-	return 0;
+	return keel_lapic_set_base(vcpu, value, host);
 }
 
 static int get_x2apic(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host)
@@ -561,15 +553,15 @@ static const struct msr_row rows[] = {
 /* MSRs that say what the host has, independent of any VM. */
 static const u32 feature_msrs[] = { MSR_IA32_UCODE_REV, MSR_AMD64_DE_CFG };
 
-static u32 index_list[MAX_MSR_ENTRIES] __ro_after_init;
-static u32 nr_index_list __ro_after_init;
+static u32 index_list[MAX_MSR_ENTRIES];
+static u32 nr_index_list;
 
 /**
  * keel_msr_init() - make the list for KVM_GET_MSR_INDEX_LIST
  *
  * Return: 0, or -EINVAL when the table is not sorted or too long.
  */
-int __init keel_msr_init(void)
+int keel_msr_init(void)
 {
 	bool tsc_aux = boot_cpu_has(X86_FEATURE_RDTSCP) || boot_cpu_has(X86_FEATURE_RDPID);
 	u32 i, msr;
