@@ -30,8 +30,9 @@ struct keel_irq {
 	struct keel_apic_map __rcu *map;	/* map_lock; NULL: look at all apics */
 	/* split mode: vectors of level-triggered routes of the IOAPIC's GSIs */
 	unsigned long split_eoi[256 / BITS_PER_LONG];	/* irq_lock; bits read by any */
-	struct list_head resamplers;		/* irq_lock */
-	struct workqueue_struct *irqfd_wq;	/* irq_lock; made by the first irqfd */
+	struct mutex irqfd_lock;		/* outside irq_lock: irqfds come and go */
+	struct list_head resamplers;		/* irqfd_lock */
+	struct workqueue_struct *irqfd_wq;	/* irqfd_lock; made for the first irqfd */
 };
 
 /* ---- bus.c ---- */
