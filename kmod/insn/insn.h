@@ -239,7 +239,9 @@ struct insn_ops {
  * @len: how many bytes there are; more than 15 are not looked at
  *
  * Covers the one-byte, 0F, 0F38, 0F3A and 3DNow! maps, VEX, EVEX and XOP as
- * far as the length and the operands' encoding go.
+ * far as the length and the operands' encoding go. It knows the opcodes that do
+ * not exist, but not every combination of prefix, ModRM and operand that is
+ * undefined: for those it says how long they would be.
  *
  * Return: INSN_OK, INSN_SHORT when @bytes ends before the instruction does,
  * INSN_TOO_LONG (the CPU raises #GP), or INSN_UNKNOWN when there is no such

@@ -204,7 +204,7 @@ static void complain(const u8 *bytes, const char *mode, const char *what,
 	       ZydisMnemonicGetString(z->mnemonic), z->length, ret, insn->len);
 }
 
-static void one(const ZydisDecoder *decoder, int m, const u8 *bytes,
+static void try_one(const ZydisDecoder *decoder, int m, const u8 *bytes,
 		struct tally *tally)
 {
 	ZydisDecodedInstruction z;
@@ -255,7 +255,7 @@ static void run_mode(int m, u64 count)
 			gen_structured(bytes, modes[m].mode == INSN_LONG64);
 		else
 			gen_random(bytes);
-		one(&decoder, m, bytes, &tally);
+		try_one(&decoder, m, bytes, &tally);
 	}
 	printf("# %s: %llu tried, %llu are instructions to Zydis (%llu with a memory operand), %llu more to the decoder, %llu left out\n",
 	       modes[m].name, (unsigned long long)tally.tried,

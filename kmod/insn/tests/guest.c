@@ -20,7 +20,7 @@ static int page_fault(u64 addr, bool write, bool present,
 }
 
 /* The first byte that cannot be accessed, page by page. */
-static int check(u64 addr, unsigned int len, bool write,
+static int check(const struct guest *g, u64 addr, unsigned int len, bool write,
 		 struct insn_fault *fault)
 {
 	u64 first[2] = { addr, (addr + len - 1) & ~0xfffull };
@@ -29,12 +29,20 @@ static int check(u64 addr, unsigned int len, bool write,
 	for (i = 0; i < 2; i++) {
 		u64 a = first[i] < addr ? addr : first[i];
 
-		if (a >= RAM_SIZE || in_page(a, ABSENT))
+		if (in_page(a, TOP))
+			continue;
+		if (a >= RAM_SIZE || in_page(a, ABSENT) ||
+		    (g->no_page_0 && in_page(a, 0)))
 			return page_fault(a, write, false, fault);
 		if (write && in_page(a, READ_ONLY))
 			return page_fault(a, write, true, fault);
 	}
 	return INSN_OK;
+}
+
+static u8 *memory(struct guest *g, u64 addr)
+{
+	return in_page(addr, TOP) ? g->top + (addr & 0xfff) : g->ram + addr;
 }
 
 /* Userspace's side of an access. */
@@ -96,12 +104,12 @@ static int do_fetch(void *opaque, u64 addr, void *buf, unsigned int len,
 		    struct insn_fault *fault)
 {
 	struct guest *g = opaque;
-	int ret = check(addr, len, false, fault);
+	int ret = check(g, addr, len, false, fault);
 
 	if ((addr & 0xfff) + len > 0x1000)
 		return INSN_ERROR;
 	if (ret == INSN_OK)
-		memcpy(buf, g->ram + addr, len);
+		memcpy(buf, memory(g, addr), len);
 	return ret;
 }
 
@@ -109,34 +117,35 @@ static int do_read(void *opaque, u64 addr, void *buf, unsigned int len,
 		   struct insn_fault *fault)
 {
 	struct guest *g = opaque;
-	int ret = check(addr, len, false, fault);
+	int ret = check(g, addr, len, false, fault);
 
 	if (ret != INSN_OK)
 		return ret;
 	if (in_page(addr, DEVICE))
 		return mmio(g, addr, buf, len, false);
-	memcpy(buf, g->ram + addr, len);
+	memcpy(buf, memory(g, addr), len);
 	return INSN_OK;
 }
 
 static int do_probe(void *opaque, u64 addr, unsigned int len,
 		    struct insn_fault *fault)
 {
-	(void)opaque;
-	return check(addr, len, true, fault);
+	struct guest *g = opaque;
+
+	return check(g, addr, len, true, fault);
 }
 
 static int do_write(void *opaque, u64 addr, const void *buf, unsigned int len,
 		    struct insn_fault *fault)
 {
 	struct guest *g = opaque;
-	int ret = check(addr, len, true, fault);
+	int ret = check(g, addr, len, true, fault);
 
 	if (ret != INSN_OK)
 		return ret;
 	if (in_page(addr, DEVICE))
 		return mmio(g, addr, (void *)buf, len, true);
-	memcpy(g->ram + addr, buf, len);
+	memcpy(memory(g, addr), buf, len);
 	return INSN_OK;
 }
 
@@ -145,19 +154,19 @@ static int do_cmpxchg(void *opaque, u64 addr, const void *old,
 		      struct insn_fault *fault)
 {
 	struct guest *g = opaque;
-	int ret = check(addr, len, true, fault);
+	int ret = check(g, addr, len, true, fault);
 
 	if (ret != INSN_OK)
 		return ret;
 	if (in_page(addr, DEVICE))
 		return mmio(g, addr, (void *)new, len, true);
 	if (g->steal) {
-		g->ram[addr]++;
+		(*memory(g, addr))++;
 		g->steal = false;
 	}
-	if (memcmp(g->ram + addr, old, len))
+	if (memcmp(memory(g, addr), old, len))
 		return INSN_RETRY;
-	memcpy(g->ram + addr, new, len);
+	memcpy(memory(g, addr), new, len);
 	return INSN_OK;
 }
 

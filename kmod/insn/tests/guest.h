@@ -19,6 +19,7 @@
 #define DEVICE		0xa000ull	/* one page of MMIO */
 #define ABSENT		0xb000ull	/* one page */
 #define HOLE		(ABSENT + 0x1000)	/* RAM again */
+#define TOP		0xfffff000ull	/* one page, the last below 4 GiB */
 
 /* One access that userspace has completed, or has to. */
 struct access {
@@ -34,6 +35,7 @@ struct guest {
 	struct insn insn;
 	struct insn_fault fault;
 	u8 ram[RAM_SIZE];
+	u8 top[0x1000];
 	u8 xmm[16][16];
 	u64 cr[9], dr[8];
 	u64 invalidated;
@@ -50,6 +52,7 @@ struct guest {
 	unsigned int commits, exits;
 
 	bool steal;	/* another CPU changes memory before a cmpxchg */
+	bool no_page_0;
 	bool sync;	/* the device answers at once */
 };
 

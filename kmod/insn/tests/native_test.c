@@ -204,7 +204,8 @@ static void describe_segment(struct insn_seg *seg, enum native_segment kind)
 	switch (kind) {
 	case NATIVE_CODE64:
 		seg->l = 1;
-		/* fall through */
+		seg->type = 11;
+		break;
 	case NATIVE_CODE32:
 		seg->type = 11;
 		break;
@@ -530,7 +531,7 @@ static const char *compare_fault(const struct trial *t, int ret,
 	if (is_cache_flush(&t->insn) && t->raised.faulted &&
 	    t->raised.vector == PF_VECTOR)
 		return NULL;
-	if (t->raised.faulted != (ret == INSN_FAULT))
+	if (!t->raised.faulted == (ret == INSN_FAULT))
 		return "presence of a fault";
 	if (ret != INSN_FAULT || has_two_accesses(&t->insn))
 		return NULL;

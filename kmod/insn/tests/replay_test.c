@@ -370,9 +370,15 @@ static void test_rip(void)
 	REG(RBX) = 0xfe;
 	REG(RAX) = 0x44332211;
 	g.cpu.seg[INSN_DS].base = 0xffffff00;
+	EXPECT_EQ(guest_run(&g), INSN_DONE);
+	EXPECT_EQ(get(g.top + 0xffe, 2), 0x2211);
+	EXPECT_EQ(get(g.ram, 2), 0x4433);
+	g.cpu.rip = CODE;
+	g.no_page_0 = true;
+	REG(RAX) = 0;
 	EXPECT_EQ(guest_run(&g), INSN_FAULT);
-	EXPECT_EQ(g.fault.cr2, 0xfffffffe);
-	EXPECT_EQ(g.ram[0], 0);
+	EXPECT_EQ(g.fault.cr2, 0);
+	EXPECT_EQ(get(g.top + 0xffe, 2), 0x2211);
 	end("a store over the 4 GiB wrap is two accesses, or none");
 
 	begin(INSN_PROT32, "8a 03");
