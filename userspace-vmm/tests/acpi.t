@@ -1,0 +1,41 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# The ACPI tables through a disassembler and back (package acpica-tools).
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+build=$(dirname "${KEEL:-$here/../../build/userspace-vmm/keel}")
+if ! command -v iasl >/dev/null; then
+	echo '1..0 # SKIP iasl is not installed (acpica-tools)'
+	exit 0
+fi
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+n=0 bad=0
+result()
+{
+	n=$((n + 1))
+	[ "$1" = 0 ] && echo "ok $n - $2" && return
+	bad=1
+	echo "not ok $n - $2"
+	sed 's/^/# /' "$tmp/log" | tail -n 20
+}
+
+"$build/tests/acpi-test" "$tmp" >"$tmp/log" 2>&1
+result $? 'tables are written'
+cd "$tmp" || exit 1
+for t in DSDT FACP APIC; do
+	iasl -d $t.dat >log 2>&1 && ! grep -qiE 'warning|error|invalid' $t.dsl
+	result $? "$t is disassembled without complaint"
+done
+iasl -we -p again DSDT.dsl >log 2>&1
+result $? 'DSDT compiles again without a warning'
+cat DSDT.dsl >log
+grep -q 'PNP0501' DSDT.dsl && grep -q '0x03F8' DSDT.dsl
+result $? 'DSDT has the serial port'
+grep -q '_S5' DSDT.dsl
+result $? 'DSDT has S5'
+cat FACP.dsl >log
+grep -q 'Control Method Power Button (V1) : 0' FACP.dsl
+result $? 'the power button is fixed hardware'
+echo "1..$n"
+exit $bad

@@ -1,0 +1,177 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Wrong usage and bad files: exactly one line on standard error, nothing on
+# standard output, the right exit status, nothing left behind. Needs no
+# virtualization: everything here fails before the device matters.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+keel=${KEEL:-$here/../../build/userspace-vmm/keel}
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+n=0 bad=0
+
+# check STATUS PATTERN WHAT COMMAND...
+check()
+{
+	want=$1 pattern=$2 what=$3
+	shift 3
+	timeout 20 "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+	status=$?
+	n=$((n + 1))
+	if [ $status = "$want" ] && [ "$(wc -l <"$tmp/err")" = 1 ] &&
+	   [ ! -s "$tmp/out" ] && grep -qE "$pattern" "$tmp/err"; then
+		echo "ok $n - $what"
+	else
+		bad=1
+		echo "not ok $n - $what"
+		echo "# status $status, want $want and /$pattern/"
+		head -n 5 "$tmp/err" "$tmp/out" | cut -c1-300 | sed 's/^/# /'
+	fi
+}
+
+says()
+{
+	n=$((n + 1))
+	if "$keel" $1 >"$tmp/out" 2>"$tmp/err" && [ ! -s "$tmp/err" ] &&
+	   grep -qE "$2" "$tmp/out"; then
+		echo "ok $n - keel $1"
+	else
+		bad=1
+		echo "not ok $n - keel $1"
+	fi
+}
+
+run="$keel run"
+none=/nonexistent/keel-test
+# A file that passes for a bzImage as far as the loader can tell: 1 KiB of
+# header, then the kernel itself.
+bzimage()
+{
+	perl -e '
+		my ($size, $init, $version, $xload) = map { oct } @ARGV;
+		my $h = "\0" x 8192;
+		substr($h, 0x1f1, 1) = chr(1);
+		substr($h, 0x1f4, 4) = pack("V", 448);
+		substr($h, 0x1fe, 4) = pack("vv", 0xaa55, 0x6aeb);
+		substr($h, 0x202, 4) = "HdrS";
+		substr($h, 0x206, 2) = pack("v", $version);
+		substr($h, 0x211, 1) = chr(1);
+		substr($h, 0x22c, 4) = pack("V", 0x7fffffff);
+		substr($h, 0x230, 4) = pack("V", 0x200000);
+		substr($h, 0x234, 1) = chr(1);
+		substr($h, 0x236, 2) = pack("v", $xload);
+		substr($h, 0x238, 4) = pack("V", 2047);
+		substr($h, 0x258, 8) = pack("Q", 0x1000000);
+		substr($h, 0x260, 4) = pack("V", $init);
+		print substr($h, 0, $size);
+	' "$@"
+}
+bzimage 0x2000 0x400000 0x20f 1 >"$tmp/good"
+bzimage 0xfa0 0x400000 0x20f 1 >"$tmp/short"
+bzimage 0x2000 0x400000 0x20f 0 >"$tmp/32bit"
+bzimage 0x2000 0x400000 0x201 1 >"$tmp/old"
+: >"$tmp/empty"
+echo 'not a kernel' >"$tmp/text"
+head -c 100000 /dev/zero >"$tmp/zeroes"
+gzip -c "$tmp/text" >"$tmp/gz"
+cp /bin/sh "$tmp/program"
+head -c 32 /bin/sh >"$tmp/elfhead"
+mkfifo "$tmp/fifo"
+head -c 70000000 /dev/zero >"$tmp/big"
+cp "$tmp/good" "$tmp/secret"
+chmod 000 "$tmp/secret"
+name=$(printf 'new\nline')
+
+check 2 'command is missing' 'no command' "$keel"
+check 2 'frobnicate.*unknown command' 'unknown command' "$keel" frobnicate
+check 2 'kernel FILE is missing' 'no kernel' $run
+check 2 'unknown option' 'unknown option' $run --frobnicate
+check 2 'argument is missing' 'option without its argument' $run --kernel
+check 2 'unexpected argument' 'stray argument' $run --kernel "$tmp/good" stray
+check 2 'unexpected argument' 'doctor: stray argument' "$keel" doctor stray
+check 2 'unknown option' 'doctor: unknown option' "$keel" doctor --frobnicate
+for m in 0 -1 '' x 12x 1K 3M1 99999999999999999999 16777216T 0x10 5k; do
+	check 2 '^keel run: --mem .*: give a size' "--mem '$m'" \
+		$run --kernel "$tmp/good" --mem "$m"
+done
+for c in 0 -1 '' x 2x 255 9999 99999999999999999999; do
+	check 2 '^keel run: --cpus .*: give a number from 1 to' "--cpus '$c'" \
+		$run --kernel "$tmp/good" --cpus "$c"
+done
+for t in 0 -1 x 1x nan inf 1e99; do
+	check 2 '^keel run: --timeout .*: give a number' "--timeout $t" \
+		$run --kernel "$tmp/good" --timeout "$t"
+done
+for s in x file: tcp; do
+	check 2 '^keel run: --serial .*: give' "--serial $s" \
+		$run --kernel "$tmp/good" --serial "$s"
+done
+
+check 1 "cannot open kernel $none" 'no such kernel' $run --kernel "$none"
+check 1 'is not a regular file' 'kernel is a directory' $run --kernel "$tmp"
+check 1 'is not a regular file' 'kernel is a FIFO' $run --kernel "$tmp/fifo"
+check 1 'is not a regular file' 'kernel is a device' $run --kernel /dev/zero
+check 1 'not a Linux kernel' 'kernel is empty' $run --kernel "$tmp/empty"
+check 1 'not a Linux kernel' 'kernel is text' $run --kernel "$tmp/text"
+check 1 'not a Linux kernel' 'kernel is zeroes' $run --kernel "$tmp/zeroes"
+check 1 'compressed with gzip' 'kernel is compressed' $run --kernel "$tmp/gz"
+check 1 'truncated' 'kernel is cut off' $run --kernel "$tmp/short"
+check 1 'not an x86-64 kernel' 'kernel is for 32 bits' $run --kernel "$tmp/32bit"
+check 1 'too old' 'kernel is old' $run --kernel "$tmp/old"
+check 1 'program: ' 'kernel is a program' $run --kernel "$tmp/program"
+check 1 'truncated' 'kernel is the start of an ELF file' $run --kernel "$tmp/elfhead"
+check 1 'needs 4 MiB at 2 MiB; give a larger --mem' 'kernel larger than memory' \
+	$run --kernel "$tmp/good" --mem 4M
+check 1 'cannot open kernel .*new.line' 'newline in a name' $run --kernel "$tmp/$name"
+check 1 'cannot open initrd' 'no such initrd' $run --kernel "$tmp/good" --initrd "$none"
+check 1 'is not a regular file' 'initrd is a directory' $run --kernel "$tmp/good" --initrd "$tmp"
+check 1 'initrd .* does not fit into 64 MiB of memory' 'initrd larger than memory' \
+	$run --kernel "$tmp/good" --initrd "$tmp/big" --mem 64M
+check 1 'initrd .* does not fit' 'initrd just too large' \
+	$run --kernel "$tmp/good" --initrd "$tmp/big" --mem 72M
+check 1 'append is 3000 bytes long; the kernel takes 2047' 'long command line' \
+	$run --kernel "$tmp/good" --append "$(printf '%03000d' 0)"
+
+check 1 "$none: no such device; load the module" 'no device node' \
+	$run --kernel "$tmp/good" --device "$none"
+check 1 'is not a hypervisor' 'device is /dev/null' \
+	$run --kernel "$tmp/good" --device /dev/null
+check 1 'is not a hypervisor|cannot open' 'device is a file' \
+	$run --kernel "$tmp/good" --device "$tmp/text"
+check 1 'cannot open .*Is a directory' 'device is a directory' \
+	$run --kernel "$tmp/good" --device "$tmp"
+check 1 'cannot map .* give a smaller --mem' 'more memory than addresses' \
+	$run --kernel "$tmp/good" --mem 4096T
+
+# The rest as somebody else, when we may become that.
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+	nobody="setpriv --reuid 65534 --regid 65534 --clear-groups"
+	chmod 755 "$tmp"
+	cp "$keel" "$tmp/keel" && mknod "$tmp/node" c 10 232 2>/dev/null
+	chmod 600 "$tmp/node" 2>/dev/null
+	check 1 'cannot open kernel .*Permission denied' 'kernel without permission' \
+		$nobody "$tmp/keel" run --kernel "$tmp/secret"
+	check 1 'node: permission denied; run it as root' 'device without permission' \
+		$nobody "$tmp/keel" run --kernel "$tmp/good" --device "$tmp/node"
+	chgrp daemon "$tmp/node" && chmod 660 "$tmp/node"
+	check 1 'type: sudo usermod -aG daemon' 'device of a group' \
+		$nobody "$tmp/keel" run --kernel "$tmp/good" --device "$tmp/node"
+fi
+
+says --help '^Usage: keel COMMAND'
+says --version '^keel [0-9a-f]'
+says 'run --help' '^Usage: keel run'
+says 'doctor --help' '^Usage: keel doctor'
+check 1 'cannot write' 'help that cannot be written' sh -c "'$keel' --help >/dev/full"
+check 1 'cannot write' 'doctor that cannot write' sh -c "'$keel' doctor >/dev/full"
+
+n=$((n + 1))
+if [ -z "$(find "$tmp" -name 'core*')" ] && ! pgrep -f "^$keel run" >/dev/null; then
+	echo "ok $n - nothing is left behind"
+else
+	bad=1
+	echo "not ok $n - nothing is left behind"
+fi
+echo "1..$n"
+exit $bad

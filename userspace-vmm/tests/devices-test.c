@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The bus, the real-time clock, the fixed ACPI hardware and the reset ports.
+ */
+#include <string.h>
+
+#include "bus.h"
+#include "i8042.h"
+#include "pm.h"
+#include "rtc.h"
+#include "tap.h"
+
+static struct bus bus;
+static struct err err;
+
+static u64 in(u64 port, unsigned int size)
+{
+	u64 value = 0;
+
+	bus_access(&bus, port, &value, size, false);
+	return value;
+}
+
+static void out(u64 port, unsigned int size, u64 value)
+{
+	bus_access(&bus, port, &value, size, true);
+}
+
+/* A device that remembers, and answers with the offset. */
+static struct bus_access last;
+static unsigned int calls;
+
+static void echo(void *dev, struct bus_access *access)
+{
+	(void)dev;
+	last = *access;
+	calls++;
+	if (!access->write)
+		access->value = 0x1122334455667700ULL + access->offset;
+}
+
+static void test_bus(void)
+{
+	memset(&bus, 0, sizeof(bus));
+	is(bus_add(&bus, "a", 0x100, 8, false, echo, NULL, &err), 0, "a region");
+	is(bus_add(&bus, "b", 0x108, 2, true, echo, NULL, &err), 0, "another");
+	ok(bus_add(&bus, "c", 0x107, 1, false, echo, NULL, &err) < 0,
+	   "overlap is refused");
+	ok(bus_add(&bus, "c", ~0ULL, 2, false, echo, NULL, &err) < 0,
+	   "a range that wraps is refused");
+	ok(bus_add(&bus, "c", 5, 0, false, echo, NULL, &err) < 0,
+	   "an empty range is refused");
+	is(in(0x102, 2), 0x7702, "a word");
+	is(last.offset, 2, "at its offset");
+	is(in(0x104, 4), 0x55667704, "a double word");
+	is(in(0x100, 8), 0x1122334455667700ULL, "a quad word");
+	calls = 0;
+	is(in(0x108, 2), 0x0100, "a bytewise device sees bytes");
+	is(calls, 2, "two of them");
+	is(in(0x109, 2), 0xff01, "sticking out: the rest is ones");
+	is(in(0x106, 4), 0x01000706, "across two regions");
+	is(in(0xff, 1), 0xff, "below");
+	is(in(0x5000, 4), 0xffffffff, "nobody there");
+	calls = 0;
+	out(0x5000, 4, 1);
+	is(calls, 0, "a write to nobody");
+	is(atomic_load(&bus.unclaimed), 3, "is counted");
+	out(0x101, 1, 0x42);
+	ok(last.write && last.value == 0x42 && last.size == 1, "a write");
+}
+
+static time_t fake_time;
+
+static time_t fake_now(void)
+{
+	return fake_time;
+}
+
+static u8 cmos(u8 index)
+{
+	out(0x70, 1, index);
+	return in(0x71, 1);
+}
+
+static void set_cmos(u8 index, u8 value)
+{
+	out(0x70, 1, index);
+	out(0x71, 1, value);
+}
+
+static void test_rtc(void)
+{
+	static struct rtc rtc;
+
+	memset(&bus, 0, sizeof(bus));
+	rtc_init(&rtc, fake_now);
+	bus_add(&bus, "rtc", RTC_PORT, RTC_PORT_COUNT, true, rtc_access, &rtc,
+		&err);
+	fake_time = 1709210096;		/* 2024-02-29 12:34:56, a Thursday */
+	is(cmos(0x00), 0x56, "seconds in BCD");
+	is(cmos(0x02), 0x34, "minutes");
+	is(cmos(0x04), 0x12, "hours");
+	is(cmos(0x06), 5, "weekday");
+	is(cmos(0x07), 0x29, "day");
+	is(cmos(0x08), 0x02, "month");
+	is(cmos(0x09), 0x24, "year");
+	is(cmos(RTC_CENTURY), 0x20, "century");
+	is(cmos(0x0a) & 0x80, 0, "no update in progress");
+	is(cmos(0x0d), 0x80, "the battery is good");
+	is(cmos(0x80 | 0x07), 0x29, "the NMI bit does not matter");
+
+	set_cmos(0x0b, 0x06);
+	is(cmos(0x00), 56, "seconds in binary");
+	set_cmos(0x0b, 0x04);
+	is(cmos(0x04), 0x80 | 12, "noon is 12 PM on a 12-hour clock");
+	fake_time += 12 * 3600;
+	is(cmos(0x04), 12, "midnight is 12 AM");
+	fake_time += 15 * 3600;
+	is(cmos(0x04), 0x80 | 3, "15:00 is 3 PM");
+	set_cmos(0x0b, 0x02);
+
+	set_cmos(0x0b, 0x82);		/* SET */
+	set_cmos(0x00, 0x01);
+	set_cmos(0x02, 0x02);
+	set_cmos(0x04, 0x03);
+	set_cmos(0x07, 0x04);
+	set_cmos(0x08, 0x05);
+	set_cmos(0x09, 0x06);
+	set_cmos(RTC_CENTURY, 0x21);
+	is(cmos(0x09), 0x06, "while being set, what was written is read");
+	set_cmos(0x0b, 0x02);
+	fake_time += 61;
+	is(cmos(0x00), 0x02, "the clock goes on from there: seconds");
+	is(cmos(0x02), 0x03, "minutes");
+	is(cmos(0x08), 0x05, "month");
+	is(cmos(RTC_CENTURY), 0x21, "century");
+
+	set_cmos(0x0b, 0x82);
+	set_cmos(0x08, 0xff);
+	set_cmos(0x09, 0xff);
+	set_cmos(RTC_CENTURY, 0xff);
+	set_cmos(0x0b, 0x02);
+	cmos(0x09);
+	ok(1, "nonsense as the time is survived");
+	set_cmos(0x40, 0x77);
+	is(cmos(0x40), 0x77, "memory");
+}
+
+static unsigned int resets, offs;
+static bool sci;
+static u64 fake_ns;
+
+static void count_reset(void *opaque)
+{
+	(void)opaque;
+	resets++;
+}
+
+static void count_off(void *opaque)
+{
+	(void)opaque;
+	offs++;
+}
+
+static void set_sci(void *opaque, unsigned int gsi, bool level)
+{
+	(void)opaque;
+	(void)gsi;
+	sci = level;
+}
+
+static u64 fake_clock(void)
+{
+	return fake_ns;
+}
+
+static void test_pm(void)
+{
+	struct irq_line irq = { set_sci, NULL, PM_SCI_IRQ };
+	static struct pm pm;
+
+	memset(&bus, 0, sizeof(bus));
+	pm_init(&pm, irq, count_off, count_reset, NULL, fake_clock);
+	bus_add(&bus, "pm", PM_BASE, PM_SIZE, false, pm_access, &pm, &err);
+	bus_add(&bus, "pci", PCI_PORTS, PCI_PORTS_SIZE, false,
+		pm_pci_reset_access, &pm, &err);
+
+	is(in(PM_BASE + PM1_CNT, 2), 1, "the machine is in ACPI mode");
+	pm_press_power_button(&pm);
+	ok(!sci, "a disabled power button does not interrupt");
+	is(in(PM_BASE + PM1_EVT, 2), 0x100, "but shows");
+	out(PM_BASE + PM1_EVT + 2, 2, 0x100);
+	ok(sci, "enabled, it does");
+	out(PM_BASE + PM1_EVT, 2, 0x001);
+	ok(sci, "acknowledging another bit does not help");
+	out(PM_BASE + PM1_EVT, 2, 0x100);
+	ok(!sci, "acknowledged");
+	is(in(PM_BASE + PM1_EVT, 4), 0x01000000, "both registers at once");
+	pm_press_power_button(&pm);
+	out(PM_BASE + PM1_EVT + 1, 1, 0x01);
+	ok(!sci, "acknowledged by a byte access");
+
+	fake_ns = 1000000000ULL;
+	is(in(PM_BASE + PM_TMR, 4), 3579545, "the timer after a second");
+	fake_ns *= 3600 * 24 * 365;
+	is(in(PM_BASE + PM_TMR, 4), (u32)(3579545ULL * 3600 * 24 * 365),
+	   "and after a year");
+
+	out(PM_BASE + PM1_CNT, 2, 3 << 10 | 1 << 13);
+	is(offs, 0, "a sleep state that is not there");
+	out(PM_BASE + PM1_CNT, 2, PM_S5_TYPE << 10);
+	is(offs, 0, "S5 without enable");
+	out(PM_BASE + PM1_CNT, 2, PM_S5_TYPE << 10 | 1 << 13);
+	is(offs, 1, "S5");
+	out(PM_BASE + PM_RESET, 1, 1);
+	is(resets, 0, "a wrong value at the reset register");
+	out(PM_BASE + PM_RESET, 1, PM_RESET_VALUE);
+	is(resets, 1, "reset register");
+	out(0xcf8, 4, 0x80000600);
+	is(resets, 1, "a PCI configuration address is no reset");
+	is(in(0xcf8, 4), 0xffffffff, "there is no PCI");
+	out(0xcf9, 1, 0x02);
+	is(resets, 1, "port 0xcf9, armed");
+	out(0xcf9, 1, 0x06);
+	is(resets, 2, "port 0xcf9");
+	in(PM_BASE + PM_SIZE - 1, 8);
+	ok(1, "an access that sticks out");
+}
+
+static void test_i8042(void)
+{
+	static struct i8042 kbd = { .reset = count_reset };
+
+	memset(&bus, 0, sizeof(bus));
+	resets = 0;
+	bus_add(&bus, "data", I8042_DATA_PORT, 1, true, i8042_data_access, &kbd,
+		&err);
+	bus_add(&bus, "cmd", I8042_COMMAND_PORT, 1, true, i8042_command_access,
+		&kbd, &err);
+	bus_add(&bus, "92", PORT_92, 1, true, port_92_access, &kbd, &err);
+	is(in(0x64, 1), 0, "the input buffer is empty");
+	out(0x64, 1, 0xd1);
+	out(0x60, 1, 0xdf);
+	is(resets, 0, "other commands do nothing");
+	out(0x64, 1, 0xfe);
+	is(resets, 1, "the reset pulse");
+	is(in(0x92, 1), 2, "A20 is open");
+	out(0x92, 1, 2);
+	is(resets, 1, "and stays so");
+	out(0x92, 1, 3);
+	is(resets, 2, "fast reset");
+}
+
+int main(void)
+{
+	test_bus();
+	test_rtc();
+	test_pm();
+	test_i8042();
+	return tap_done();
+}

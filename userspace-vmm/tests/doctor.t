@@ -1,0 +1,128 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# keel doctor on machines that exist only as a few files.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+keel=${KEEL:-$here/../../build/userspace-vmm/keel}
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+n=0 bad=0
+
+# A machine that has all; the tests then break one thing each.
+machine()
+{
+	rm -rf "$tmp/m"
+	mkdir -p "$tmp/m/proc/sys/kernel" "$tmp/m/sys/module/module/parameters" \
+		"$tmp/m/sys/kernel/security" "$tmp/m/lib/modules/6.1.0-1-amd64/build" \
+		"$tmp/m/dev"
+	echo 6.1.0-1-amd64 >"$tmp/m/proc/sys/kernel/osrelease"
+	echo N >"$tmp/m/sys/module/module/parameters/sig_enforce"
+	echo '[none] integrity confidentiality' >"$tmp/m/sys/kernel/security/lockdown"
+	: >"$tmp/m/lib/modules/6.1.0-1-amd64/build/Makefile"
+	if [ "$1" = intel ]; then
+		printf 'processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu vme vmx est ept vpid\nvmx flags\t: vnmi ept vpid unrestricted_guest\n\n'
+	else
+		printf 'processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu vme svm nopl npt nrip_save\n\n'
+	fi >"$tmp/m/proc/cpuinfo"
+}
+
+# says PATTERN WHAT: one line of the report
+says()
+{
+	"$keel" doctor --root "$tmp/m" >"$tmp/out" 2>&1
+	status=$?
+	n=$((n + 1))
+	if grep -qE "$1" "$tmp/out" && [ $status = 1 ]; then
+		echo "ok $n - $2"
+	else
+		bad=1
+		echo "not ok $n - $2"
+		sed 's/^/# /' "$tmp/out"
+	fi
+}
+
+# msr INDEX VALUE: a file that reads like /dev/cpu/0/msr
+msr()
+{
+	mkdir -p "$tmp/m/dev/cpu/0"
+	perl -e 'open F, ">", $ARGV[0]; seek F, hex $ARGV[1], 0; print F pack("Q", $ARGV[2])' \
+		"$tmp/m/dev/cpu/0/msr" "$1" "$2"
+}
+
+machine intel
+says '^ok +cpu +VT-x' 'Intel'
+says '^ok +second-level paging +EPT' 'Intel: EPT'
+says '^ok +unrestricted guest' 'Intel: unrestricted guest'
+says '^ok +firmware lock' 'Intel: not locked'
+says '^ok +other hypervisor' 'nobody else'
+says '^ok +kernel headers' 'headers'
+says '^ok +module signature' 'unsigned modules'
+says '^FAIL +keel module' 'keel is not loaded'
+says '^FAIL +device node +/dev/keel' 'no node'
+machine amd
+says '^ok +cpu +AMD-V' 'AMD'
+says '^ok +second-level paging +nested paging' 'AMD: NPT'
+machine amd
+sed -i 's/svm//' "$tmp/m/proc/cpuinfo"
+says '^FAIL +cpu +the processor has no AMD-V' 'no SVM'
+says 'make run' 'and what to type'
+machine intel
+sed -i 's/vmx est/est hypervisor/' "$tmp/m/proc/cpuinfo"
+says 'virtual machine, and it was given no VT-x' 'a virtual machine'
+machine intel
+sed -i 's/unrestricted_guest//' "$tmp/m/proc/cpuinfo"
+says '^FAIL +unrestricted guest' 'no unrestricted guest'
+machine intel
+sed -i 's/ept//g' "$tmp/m/proc/cpuinfo"
+says '^FAIL +second-level paging' 'no EPT'
+machine intel
+msr 3a 1
+says '^FAIL +firmware lock' 'VT-x locked off'
+msr 3a 5
+says '^ok +firmware lock' 'VT-x locked on'
+machine amd
+msr c0010114 16
+says '^FAIL +firmware lock' 'SVM locked off'
+machine amd
+mkdir -p "$tmp/m/sys/module/kvm_amd"
+echo 0 >"$tmp/m/sys/module/kvm_amd/refcnt"
+says '^note +other hypervisor +kvm_amd is loaded' 'KVM idle'
+says 'sudo rmmod kvm_amd kvm' 'and what to type'
+echo 2 >"$tmp/m/sys/module/kvm_amd/refcnt"
+says '^FAIL +other hypervisor +kvm_amd is loaded and in use' 'KVM in use'
+machine amd
+mkdir -p "$tmp/m/sys/module/vboxdrv"
+echo 1 >"$tmp/m/sys/module/vboxdrv/refcnt"
+says '^FAIL +other hypervisor +vboxdrv' 'VirtualBox in use'
+machine amd
+rm -r "$tmp/m/lib"
+says '^FAIL +kernel headers' 'no headers'
+says 'sudo apt install linux-headers-6.1.0-1-amd64' 'and what to type'
+machine amd
+echo 'none [integrity] confidentiality' >"$tmp/m/sys/kernel/security/lockdown"
+says '^FAIL +module signature .*lockdown' 'lockdown'
+machine amd
+echo Y >"$tmp/m/sys/module/module/parameters/sig_enforce"
+says '^FAIL +module signature .*sig_enforce' 'signatures enforced'
+machine amd
+echo 5.10.0-1-amd64 >"$tmp/m/proc/sys/kernel/osrelease"
+says '^FAIL +kernel +Linux 5.10.* too old' 'old kernel'
+machine amd
+: >"$tmp/m/dev/keel"
+says '^FAIL +device node .*not a character device' 'a file in the place of the node'
+rm -rf "$tmp/m"
+mkdir "$tmp/m"
+says '^FAIL +cpu' 'nothing at all'
+
+machine amd
+n=$((n + 1))
+if "$keel" doctor --json --root "$tmp/m" |
+   perl -MJSON::PP -e 'local $/; my $j = decode_json(<STDIN>);
+	exit !(!$j->{ok} && @{$j->{checks}} >= 8 && $j->{checks}[0]{result} eq "pass")'; then
+	echo "ok $n - JSON"
+else
+	bad=1
+	echo "not ok $n - JSON"
+fi
+echo "1..$n"
+exit $bad

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * tap.h - the Test Anything Protocol in a few lines.
+ */
+#ifndef TAP_H
+#define TAP_H
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static int tap_count, tap_failed;
+
+__attribute__((format(printf, 4, 5), unused))
+static int tap_ok(int ok, const char *file, int line, const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("%sok %d - ", ok ? "" : "not ", ++tap_count);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	printf("\n");
+	if (!ok) {
+		printf("# at %s:%d\n", file, line);
+		tap_failed = 1;
+	}
+	return ok;
+}
+
+#define ok(cond, ...) tap_ok(!!(cond), __FILE__, __LINE__, __VA_ARGS__)
+
+/* Equal numbers; both are shown when they are not. */
+#define is(got, want, ...) do {						\
+	unsigned long long got_ = (got), want_ = (want);		\
+									\
+	if (!tap_ok(got_ == want_, __FILE__, __LINE__, __VA_ARGS__))	\
+		printf("# got %#llx, want %#llx\n", got_, want_);	\
+} while (0)
+
+__attribute__((unused))
+static int tap_done(void)
+{
+	printf("1..%d\n", tap_count);
+	return tap_failed;
+}
+
+#endif
