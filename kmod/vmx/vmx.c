@@ -31,6 +31,14 @@ struct vmx_cpu {
 
 static DEFINE_PER_CPU(struct vmx_cpu, vmx_cpu);
 
+/*
+ * #MC is the host's. #DB and #AC must exit because a guest can make their
+ * delivery raise them again, for ever and without an interrupt window; and #DB
+ * also because DR6, which it changes, is not in the VMCS.
+ */
+#define VECTORS_THAT_EXIT	(BIT(X86_TRAP_MC) | BIT(X86_TRAP_DB) |	\
+				 BIT(X86_TRAP_AC))
+
 static DECLARE_BITMAP(vmx_vpids, VMX_NR_VPIDS);
 static DEFINE_SPINLOCK(vmx_vpid_lock);
 
@@ -200,6 +208,7 @@ static int vmx_vcpu_create(struct keel_vcpu *vcpu)
 	vmx->eptp = vcpu->vm->mmu.root_pa | vmx_caps.eptp;
 	vmx->want.cpu = vmx_caps.cpu;
 	vmx->want.entry = vmx_caps.entry;
+	vmx->want.exceptions = VECTORS_THAT_EXIT;
 	return 0;
 }
 
@@ -776,15 +785,9 @@ static void vmx_set_tsc_offset(struct keel_vcpu *vcpu, u64 offset)
 	to_vmx(vcpu)->want.tsc_offset = offset;
 }
 
-/*
- * #MC is the host's. #DB and #AC must exit because a guest can make their
- * delivery raise them again, for ever and without an interrupt window; and #DB
- * also because DR6, which it changes, is not in the VMCS.
- */
 static void vmx_set_exception_bitmap(struct keel_vcpu *vcpu, u32 bitmap)
 {
-	to_vmx(vcpu)->want.exceptions = bitmap | BIT(X86_TRAP_MC) |
-					BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC);
+	to_vmx(vcpu)->want.exceptions = bitmap | VECTORS_THAT_EXIT;
 }
 
 const struct keel_backend keel_vmx_backend = {
