@@ -52,7 +52,7 @@ pack_cpio()
 # is fine for what we pack: our own programs and Debian's.
 libraries()
 {
-	ldd "$1" 2>/dev/null | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) .*/\1/p'
+	{ ldd "$1" 2>/dev/null || true; } | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) .*/\1/p'
 }
 
 # pack_file PATH[:AS] ROOT: copy a file or directory, at the same place or AS, with

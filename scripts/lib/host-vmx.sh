@@ -150,7 +150,8 @@ RC
 # A kernel that panicked spins for ever: end it instead of waiting for the timeout.
 vmx_watch_panic()
 {
-	tail -n +1 -f "$JOB/kernel.log" 2>/dev/null | grep -a -m 1 -q 'end Kernel panic' || return 0
+	# --pid: tail must not outlive the emulator, whoever kills us.
+	tail -n +1 -f --pid="$1" "$JOB/kernel.log" 2>/dev/null | grep -a -m 1 -q 'end Kernel panic' || return 0
 	sleep 1
 	kill "$1" 2>/dev/null
 }
@@ -191,8 +192,8 @@ host_vmx()
 		tail -c +1 -f -s 0.2 --pid="$EMULATOR" "$JOB/stdout" & readers+=($!)
 		tail -c +1 -f -s 0.2 --pid="$EMULATOR" "$JOB/stderr" >&2 & readers+=($!)
 	fi
-	[ "$VERBOSE" = 0 ] || { tail -n +1 -f "$JOB/kernel.log" >&2 & CHILDREN+=($!); }
-	vmx_watch_panic "$EMULATOR" &
+	[ "$VERBOSE" = 0 ] || { tail -n +1 -f --pid="$EMULATOR" "$JOB/kernel.log" >&2 & CHILDREN+=($!); }
+	vmx_watch_panic "$EMULATOR" >/dev/null 2>&1 &
 	CHILDREN+=($! ${readers[@]+"${readers[@]}"})
 	wait "$EMULATOR" || emulator=$?
 	[ -z "${readers[*]-}" ] || wait "${readers[@]}" 2>/dev/null || true
