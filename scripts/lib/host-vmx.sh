@@ -101,7 +101,8 @@ vmx_iso()
 	# on again once the kernel is up.
 	append="console=ttyS0,115200 loglevel=5 panic=0 tsc=reliable no_timer_check"
 	append+=" random.trust_cpu=on audit=0 keel.interactive=$INTERACTIVE"
-	append+="$(vmx_quirks)"
+	# One tick is one instruction, whatever the model's CPUID says of its clock.
+	append+=" tsc_early_khz=$((IPS / 1000))$(vmx_quirks)"
 	cat >"$iso/isolinux/isolinux.cfg" <<CFG
 default keel
 prompt 0
