@@ -229,40 +229,6 @@ static int exit_hypercall(struct keel_vcpu *vcpu)
 	return keel_skip_instruction(vcpu);
 }
 
-static u64 get_cr(struct keel_vcpu *vcpu, int cr)
-{
-	switch (cr) {
-	case 0:
-		return vcpu->regs.cr0;
-	case 2:
-		return vcpu->regs.cr2;
-	case 3:
-		keel_need(vcpu, KEEL_CR3);
-		return vcpu->regs.cr3;
-	case 4:
-		return vcpu->regs.cr4;
-	default:
-		return keel_get_cr8(vcpu);
-	}
-}
-
-static int set_cr(struct keel_vcpu *vcpu, int cr, u64 value)
-{
-	switch (cr) {
-	case 0:
-		return keel_set_cr0(vcpu, value);
-	case 2:
-		vcpu->regs.cr2 = value;
-		return 0;
-	case 3:
-		return keel_set_cr3(vcpu, value);
-	case 4:
-		return keel_set_cr4(vcpu, value);
-	default:
-		return keel_set_cr8(vcpu, value);
-	}
-}
-
 static int exit_cr(struct keel_vcpu *vcpu)
 {
 	const struct keel_exit *e = &vcpu->exit;
@@ -276,14 +242,14 @@ static int exit_cr(struct keel_vcpu *vcpu)
 		keel_need(vcpu, KEEL_RSP);
 	switch (e->cr.op) {
 	case KEEL_CR_READ:
-		value = get_cr(vcpu, e->cr.cr);
+		value = keel_get_cr(vcpu, e->cr.cr);
 		if (gpr == KEEL_RSP_REG)
 			vcpu->regs.dirty |= KEEL_RSP;
 		g[gpr] = keel_mode64(vcpu) ? value : (u32)value;
 		break;
 	case KEEL_CR_WRITE:
 		value = keel_mode64(vcpu) ? g[gpr] : (u32)g[gpr];
-		err = set_cr(vcpu, e->cr.cr, value);
+		err = keel_set_cr(vcpu, e->cr.cr, value);
 		break;
 	case KEEL_CR_CLTS:
 		err = keel_set_cr0(vcpu, vcpu->regs.cr0 & ~X86_CR0_TS);

@@ -451,7 +451,22 @@ static int op_write_dr(void *opaque, unsigned int nr, u64 val, struct insn_fault
 	return keel_set_dr(em->vcpu, nr, val) ? gp_fault(fault) : INSN_OK;
 }
 
-/* Control registers have exits of their own: none reaches the emulator. */
+/* On SVM without decode assists: the exit names the register, not the operand. */
+static int op_read_cr(void *opaque, unsigned int nr, u64 *val, struct insn_fault *fault)
+{
+	struct emulation *em = opaque;
+
+	*val = keel_get_cr(em->vcpu, nr);
+	return INSN_OK;
+}
+
+static int op_write_cr(void *opaque, unsigned int nr, u64 val, struct insn_fault *fault)
+{
+	struct emulation *em = opaque;
+
+	return keel_set_cr(em->vcpu, nr, val) ? gp_fault(fault) : INSN_OK;
+}
+
 static const struct insn_ops ops = {
 	.fetch = op_fetch,
 	.read = op_read,
@@ -461,6 +476,8 @@ static const struct insn_ops ops = {
 	.commit = op_commit,
 	.io_in = op_io_in,
 	.io_out = op_io_out,
+	.read_cr = op_read_cr,
+	.write_cr = op_write_cr,
 	.read_dr = op_read_dr,
 	.write_dr = op_write_dr,
 	.sse_read = op_sse_read,

@@ -238,6 +238,41 @@ u64 keel_get_cr8(struct keel_vcpu *vcpu)
 	return vcpu->lapic ? keel_lapic_get_cr8(vcpu) : vcpu->regs.cr8;
 }
 
+/* CR0, CR2, CR3, CR4 and CR8, as MOV reads and writes them. */
+u64 keel_get_cr(struct keel_vcpu *vcpu, int cr)
+{
+	switch (cr) {
+	case 0:
+		return vcpu->regs.cr0;
+	case 2:
+		return vcpu->regs.cr2;
+	case 3:
+		keel_need(vcpu, KEEL_CR3);
+		return vcpu->regs.cr3;
+	case 4:
+		return vcpu->regs.cr4;
+	default:
+		return keel_get_cr8(vcpu);
+	}
+}
+
+int keel_set_cr(struct keel_vcpu *vcpu, int cr, u64 value)
+{
+	switch (cr) {
+	case 0:
+		return keel_set_cr0(vcpu, value);
+	case 2:
+		vcpu->regs.cr2 = value;
+		return 0;
+	case 3:
+		return keel_set_cr3(vcpu, value);
+	case 4:
+		return keel_set_cr4(vcpu, value);
+	default:
+		return keel_set_cr8(vcpu, value);
+	}
+}
+
 /* @host: from userspace, which may restore LMA and skip the guest's order. */
 int keel_set_efer(struct keel_vcpu *vcpu, u64 efer, bool host)
 {
