@@ -24,7 +24,7 @@ static bool kvm_node;
 module_param(kvm_node, bool, 0444);
 MODULE_PARM_DESC(kvm_node, "also provide /dev/kvm, for clients with a fixed path (default: no)");
 
-const struct keel_backend *keel_backend __ro_after_init;
+const struct keel_backend *keel_backend;	/* KUnit puts its own here */
 bool keel_rebooting __read_mostly;
 
 static DEFINE_MUTEX(hardware_lock);	/* outermost; never held with a VM's lock */

@@ -583,6 +583,18 @@ int keel_msr_init(void)
 	return 0;
 }
 
+/**
+ * keel_msr_index_list() - the MSRs that userspace can save and restore
+ * @count: out: how many
+ *
+ * Return: the first.
+ */
+const u32 *keel_msr_index_list(u32 *count)
+{
+	*count = nr_index_list;
+	return index_list;
+}
+
 static int row_cmp(const void *key, const void *elt)
 {
 	const struct msr_row *row = elt;
