@@ -55,4 +55,14 @@ static __always_inline void keel_guest_account(void)
 	vtime_account_guest_exit();
 }
 
+/**
+ * keel_guest_work() - do what must not wait while a guest runs
+ *
+ * Reschedules and runs task work.
+ *
+ * Context: process, interrupts and preemption on.
+ * Return: 0, or -EINTR when a signal is pending.
+ */
+int keel_guest_work(void);
+
 #endif /* KEEL_GUEST_H */

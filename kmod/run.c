@@ -198,8 +198,7 @@ static int run_loop(struct keel_vcpu *vcpu)
 			vcpu->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
 			return KEEL_TO_USER;
 		}
-		if (xfer_to_guest_mode_work_pending() &&
-		    xfer_to_guest_mode_handle_work(NULL))
+		if (xfer_to_guest_mode_work_pending() && keel_guest_work())
 			return exit_intr(vcpu);
 	}
 }
