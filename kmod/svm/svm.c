@@ -237,7 +237,7 @@ static const u8 intercepts[] = {
 
 /*
  * What does not exit, and why that is safe: CR2 and CR3 (nested paging),
- * CR4 reads and CR0 reads (the VMCB has the guest's view), descriptor tables,
+ * CR0 and CR4 reads (when the VMCB has the guest's view), descriptor tables,
  * RDTSC(P) (offset in the VMCB), PUSHF, POPF, IRET, INTn, INVLPG, INVPCID,
  * task switches, PAUSE.
  */
@@ -442,6 +442,7 @@ static void write_control_registers(struct keel_vcpu *vcpu, struct vmcb *vmcb)
 	svm_intercept(vmcb, INTERCEPT_CR0_READ, s->cr0 != r->cr0);
 	/* a machine check in the guest is the host's */
 	s->cr4 = r->cr4 | (cr4_read_shadow() & X86_CR4_MCE);
+	svm_intercept(vmcb, INTERCEPT_CR4_READ, s->cr4 != r->cr4);
 	s->efer = r->efer | EFER_SVME;
 	s->g_pat = vcpu->msrs.pat;
 }
