@@ -340,7 +340,8 @@ static u8 poll(struct keel_pic *pic, int unit)
 
 static int port_unit(u16 port)
 {
-	return port & 0x80 || port == 0x4d1 ? 1 : 0;
+	/* ELCRs at 4d0 and 4d1, the units' own ports at 20, 21 and a0, a1 */
+	return port >= 0x4d0 ? port & 1 : port >> 7 & 1;
 }
 
 void keel_pic_outb(struct keel_pic *pic, u16 port, u8 value)
