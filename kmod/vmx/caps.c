@@ -173,10 +173,6 @@ static void vmx_probe_l1tf(void)
 		rdmsrl(MSR_IA32_ARCH_CAPABILITIES, arch_cap);
 	if (arch_cap & ARCH_CAP_SKIP_VMENTRY_L1DFLUSH)
 		return;
-	if (!boot_cpu_has(X86_FEATURE_FLUSH_L1D)) {
-		pr_warn("guests can read this machine's memory (L1TF): a microcode update is needed\n");
-		return;
-	}
 	vmx_caps.flush_l1d = true;
 }
 

@@ -39,6 +39,13 @@ static DEFINE_PER_CPU(struct vmx_cpu, vmx_cpu);
 #define VECTORS_THAT_EXIT	(BIT(X86_TRAP_MC) | BIT(X86_TRAP_DB) |	\
 				 BIT(X86_TRAP_AC))
 
+/*
+ * Read to flush L1D where no MSR does it: 64 KiB, twice the size of L1D in the
+ * CPUs that have L1TF.
+ */
+#define VMX_FLUSH_ORDER		4
+static char *vmx_flush_pages;
+
 static DECLARE_BITMAP(vmx_vpids, VMX_NR_VPIDS);
 static DEFINE_SPINLOCK(vmx_vpid_lock);
 
@@ -72,6 +79,8 @@ static void vmx_exit(void)
 		per_cpu(vmx_cpu.vmxon, cpu) = NULL;
 	}
 	vmx_msr_bitmap_free();
+	free_pages((unsigned long)vmx_flush_pages, VMX_FLUSH_ORDER);
+	vmx_flush_pages = NULL;
 }
 
 static int vmx_probe_and_allocate(void)
@@ -91,7 +100,13 @@ static int vmx_probe_and_allocate(void)
 	}
 	bitmap_zero(vmx_vpids, VMX_NR_VPIDS);
 	__set_bit(0, vmx_vpids);	/* the host's own */
-	if (!vmx_msr_bitmap_create())
+	if (vmx_msr_bitmap_create())
+		goto no_memory;
+	if (!vmx_caps.flush_l1d || boot_cpu_has(X86_FEATURE_FLUSH_L1D))
+		return 0;
+	vmx_flush_pages = (char *)__get_free_pages(GFP_KERNEL | __GFP_ZERO,
+						   VMX_FLUSH_ORDER);
+	if (vmx_flush_pages)
 		return 0;
 no_memory:
 	vmx_exit();
@@ -487,6 +502,20 @@ static u64 vmx_guest_xcr0(struct keel_vcpu *vcpu)
 	return vcpu->fpu.xcr0;
 }
 
+/* First the TLB, so that no page walk comes between; then every line. */
+static void vmx_fill_l1d(const char *pages)
+{
+	const size_t size = PAGE_SIZE << VMX_FLUSH_ORDER;
+	size_t i;
+
+	for (i = 0; i < size; i += PAGE_SIZE)
+		READ_ONCE(pages[i]);
+	for (i = 0; i < size; i += 64)
+		READ_ONCE(pages[i]);
+	/* No load below may be started before these are done. */
+	rmb();
+}
+
 /* L1TF: what the host brought into L1D since the last flush is a secret. */
 static void vmx_flush_l1d(struct vmx_vcpu *vmx)
 {
@@ -503,8 +532,12 @@ static void vmx_flush_l1d(struct vmx_vcpu *vmx)
 	kvm_clear_cpu_l1tf_flush_l1d();
 #endif
 	vmx->flush_l1d = false;
-	if (flush)
+	if (!flush)
+		return;
+	if (!vmx_flush_pages)
 		native_wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
+	else
+		vmx_fill_l1d(vmx_flush_pages);
 }
 
 /*
@@ -569,19 +602,15 @@ static void vmx_entry_failed(struct vmx_vcpu *vmx, int r)
 	}
 }
 
-/* Exits after which this CPU's L1D holds nothing new worth stealing. */
-static bool vmx_exit_is_harmless(const struct keel_exit *exit)
+/*
+ * Exits whose handling reads memory that is not the guest's business. What
+ * interrupt handlers do the kernel marks itself; a task that ran in between
+ * is seen by vmx_vcpu_load().
+ */
+static bool vmx_exit_fills_l1d(const struct keel_exit *exit)
 {
-	switch (exit->reason) {
-	case KEEL_EXIT_CPUID:
-	case KEEL_EXIT_RDMSR:
-	case KEEL_EXIT_WRMSR:
-	case KEEL_EXIT_IRQ_WINDOW:
-	case KEEL_EXIT_NMI_WINDOW:
-	case KEEL_EXIT_INTERRUPT:	/* the kernel marks what handlers do */
-		return true;
-	}
-	return false;
+	return exit->reason == KEEL_EXIT_PAGE_FAULT || exit->reason == KEEL_EXIT_IO ||
+	       exit->reason == KEEL_EXIT_EMULATE;
 }
 
 static void vmx_enter(struct keel_vcpu *vcpu)
@@ -630,7 +659,7 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 	vmx->launched = true;
 	vmx->event_info = 0;
 	vmx_decode_exit(vmx);
-	if (!vmx_exit_is_harmless(&vcpu->exit))
+	if (vmx_exit_fills_l1d(&vcpu->exit))
 		vmx->flush_l1d = true;
 }
 
