@@ -53,6 +53,7 @@ int keel_skip_instruction(struct keel_vcpu *vcpu)
 	struct keel_regs *r = &vcpu->regs;
 	int len = vcpu->exit.insn_len;
 	struct insn insn;
+	u64 old;
 
 	if (!len)
 		len = keel_insn_length(vcpu, &insn);
@@ -61,8 +62,10 @@ int keel_skip_instruction(struct keel_vcpu *vcpu)
 
 	keel_change(vcpu, KEEL_RIP);
 	keel_need(vcpu, KEEL_RFLAGS);
+	old = r->rip;
 	r->rip += len;
-	if (!keel_mode64(vcpu))
+	/* only a wrap at 4 GiB makes it worth asking which mode this is */
+	if (unlikely((old ^ r->rip) >> 32) && !keel_mode64(vcpu))
 		r->rip = (u32)r->rip;
 	keel_backend->set_shadow(vcpu, 0);
 	if (r->rflags & X86_EFLAGS_TF)
