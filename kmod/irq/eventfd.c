@@ -250,7 +250,7 @@ static int irqfd_assign(struct keel_vm *vm, const struct kvm_irqfd *args)
 	int err;
 
 	if (READ_ONCE(vm->irqchip) == KEEL_IRQCHIP_NONE)
-		return -EAGAIN;
+		return -EINVAL;
 	/* without the IOAPIC here nobody knows when the guest ends it */
 	if (resample && vm->irqchip != KEEL_IRQCHIP_KERNEL)
 		return -EINVAL;
@@ -314,9 +314,9 @@ static void irqfd_remove(struct keel_vm *vm, struct eventfd_ctx *ctx, u32 gsi)
  * @vm: the VM
  * @args: checked copy of the argument
  *
- * Return: 0, -EINVAL (unknown flag, GSI out of range, not an eventfd,
- * resampling without IOAPIC), -EBADF, -EAGAIN (no LAPICs yet), -EBUSY (that
- * eventfd drives a GSI already), -ENOMEM.
+ * Return: 0, -EINVAL (unknown flag, GSI out of range, not an eventfd, no
+ * in-kernel LAPICs, resampling without IOAPIC), -EBADF, -EBUSY (that eventfd
+ * drives a GSI already), -ENOMEM.
  */
 int keel_ioctl_irqfd(struct keel_vm *vm, const struct kvm_irqfd *args)
 {
