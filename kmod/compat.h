@@ -8,6 +8,7 @@
 
 #include <linux/eventfd.h>
 #include <linux/hrtimer.h>
+#include <linux/kvm.h>
 #include <linux/rcupdate.h>
 #include <linux/syscore_ops.h>
 #include <linux/version.h>
@@ -90,6 +91,13 @@ static inline void keel_hrtimer_setup(struct hrtimer *timer,
 #define KEEL_FOLL_INTERRUPTIBLE	0
 #else
 #define KEEL_FOLL_INTERRUPTIBLE	FOLL_INTERRUPTIBLE
+#endif
+
+/* 6.10 marks fields of the run page that must be read once and checked. */
+#ifdef HINT_UNSAFE_IN_KVM
+#define KEEL_RUN_FIELD(name)	HINT_UNSAFE_IN_KVM(name)
+#else
+#define KEEL_RUN_FIELD(name)	name
 #endif
 
 #endif /* KEEL_COMPAT_H */

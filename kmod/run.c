@@ -198,7 +198,8 @@ static int run_loop(struct keel_vcpu *vcpu)
 			vcpu->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
 			return KEEL_TO_USER;
 		}
-		if (xfer_to_guest_mode_work_pending() && keel_guest_work())
+		/* interrupts are on: looked at again with them off, before entry */
+		if (__xfer_to_guest_mode_work_pending() && keel_guest_work())
 			return exit_intr(vcpu);
 	}
 }
@@ -234,7 +235,7 @@ static int begin_run(struct keel_vcpu *vcpu)
 	ret = keel_complete_io(vcpu);
 	if (ret <= 0)
 		return ret;
-	if (READ_ONCE(run->immediate_exit))
+	if (READ_ONCE(run->KEEL_RUN_FIELD(immediate_exit)))
 		return exit_intr(vcpu);
 	return KEEL_RESUME;
 }

@@ -108,7 +108,7 @@ static long translate(struct keel_vcpu *vcpu, void *data, unsigned long arg)
 	int err;
 
 	err = keel_guest_walk(vcpu, tr->linear_address, KEEL_WALK_PEEK, &walk);
-	tr->physical_address = err ? GPA_INVALID : walk.gpa;
+	tr->physical_address = err ? ~(gpa_t)0 : walk.gpa;
 	tr->valid = !err;
 	tr->writeable = 1;
 	tr->usermode = 0;
