@@ -26,9 +26,9 @@ modules-all:
 # Rooms that have a Makefile of their own.
 vmm: $(if $(wildcard userspace-vmm/Makefile),vmm-build)
 vmm-build:
-	@mkdir -p $(BUILD)/vmm
-	@$(MAKE) -s --no-print-directory -C userspace-vmm O=$(BUILD)/vmm
-	@ln -sfn vmm/keel $(BUILD)/keel
+	@mkdir -p $(BUILD)/userspace-vmm
+	@$(MAKE) -s --no-print-directory -C userspace-vmm O=$(BUILD)/userspace-vmm
+	@ln -sfn userspace-vmm/keel $(BUILD)/keel
 
 selftests: $(if $(wildcard selftests/Makefile),selftests-build)
 selftests-build:
