@@ -235,8 +235,14 @@ static int begin_run(struct keel_vcpu *vcpu)
 	ret = keel_complete_io(vcpu);
 	if (ret <= 0)
 		return ret;
-	if (READ_ONCE(run->KEEL_RUN_FIELD(immediate_exit)))
-		return exit_intr(vcpu);
+	/*
+	 * The reason stays that of the exit which is now complete, as on KVM:
+	 * clients do this to finish an access before they look at registers.
+	 */
+	if (READ_ONCE(run->KEEL_RUN_FIELD(immediate_exit))) {
+		vcpu->stats.signal_exits++;
+		return -EINTR;
+	}
 	return KEEL_RESUME;
 }
 
