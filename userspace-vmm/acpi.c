@@ -216,7 +216,7 @@ static gpa_t put_dsdt(struct builder *b)
 {
 	static const struct isa_device devices[] = {
 		{ "COM1", 0x0501, 1, 0x3f8, 8, 4 },
-		{ "RTC_", 0x0b00, 0, RTC_PORT, RTC_PORT_COUNT, 0 },
+		{ "RTC_", 0x0b00, 0, RTC_PORT, RTC_PORT_COUNT, RTC_IRQ },
 	};
 	size_t table = table_begin(b, "DSDT", 2);
 	size_t scope, package, i;

@@ -94,6 +94,19 @@ static void set_irq(void *opaque, unsigned int gsi, bool level)
 		machine_fail(m, &err);
 }
 
+/* At every full second of the host's clock, which is the guest's plus some. */
+static void arm_rtc(void *opaque, bool on)
+{
+	struct machine *m = opaque;
+	struct itimerspec when = { 0 };
+
+	if (on) {
+		when.it_value.tv_sec = time(NULL) + 1;
+		when.it_interval.tv_sec = 1;
+	}
+	timerfd_settime(m->rtc_fd, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
 static int capability(int fd, u32 cap)
 {
 	int value = ioctl(fd, KVM_CHECK_EXTENSION, cap);
@@ -214,10 +227,12 @@ static int add_devices(struct machine *m, struct err *err)
 {
 	struct irq_line com1 = { set_irq, m, COM1_IRQ };
 	struct irq_line sci = { set_irq, m, PM_SCI_IRQ };
+	struct irq_line rtc = { set_irq, m, RTC_IRQ };
 	struct bus *pio = &m->pio;
 
 	serial_init(&m->serial, com1, wake_main, m);
-	rtc_init(&m->rtc, NULL);
+	rtc_init(&m->rtc, rtc, arm_rtc, m, NULL);
+	pci_init(&m->pci, guest_reset, m);
 	pm_init(&m->pm, sci, guest_power_off, guest_reset, m, NULL);
 	m->i8042.reset = guest_reset;
 	m->i8042.opaque = m;
@@ -234,8 +249,8 @@ static int add_devices(struct machine *m, struct err *err)
 		    &m->i8042, err) < 0 ||
 	    bus_add(pio, "pm", PM_BASE, PM_SIZE, false, pm_access, &m->pm,
 		    err) < 0 ||
-	    bus_add(pio, "pci", PCI_PORTS, PCI_PORTS_SIZE, false,
-		    pm_pci_reset_access, &m->pm, err) < 0)
+	    bus_add(pio, "pci", PCI_PORTS, PCI_PORTS_SIZE, false, pci_access,
+		    &m->pci, err) < 0)
 		return -1;
 	return 0;
 }
@@ -258,9 +273,13 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 	m->cfg = cfg;
 	m->dev_fd = -1;
 	m->vm_fd = -1;
+	m->rtc_fd = -1;
 	m->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (m->wake_fd < 0)
 		return err_sys(err, "cannot create an eventfd");
+	m->rtc_fd = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (m->rtc_fd < 0)
+		return err_sys(err, "cannot create a timer");
 	if (ram_alloc(&m->ram, cfg->mem, err) < 0 ||
 	    boot_load(cfg, &m->ram, &m->boot, err) < 0 ||
 	    (m->dev_fd = device_open(cfg->device, err)) < 0 ||
@@ -359,16 +378,17 @@ static void serve_console(struct machine *m, const struct pollfd fds[2])
 static int wait_for_end(struct machine *m, int signal_fd, int timer_fd,
 			struct err *err)
 {
-	struct pollfd fds[5] = {
+	struct pollfd fds[6] = {
 		{ .fd = m->wake_fd, .events = POLLIN },
 		{ .fd = signal_fd, .events = POLLIN },
 		{ .fd = timer_fd, .events = POLLIN },
+		{ .fd = m->rtc_fd, .events = POLLIN },
 	};
 	u64 count;
 	ssize_t n;
 
 	while (!machine_ended(m)) {
-		console_poll(&m->console, &fds[3]);
+		console_poll(&m->console, &fds[4]);
 		if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
 			if (errno == EINTR)
 				continue;
@@ -382,7 +402,9 @@ static int wait_for_end(struct machine *m, int signal_fd, int timer_fd,
 			take_signal(m, signal_fd);
 		if (fds[2].revents)
 			machine_end(m, END_TIMEOUT);
-		serve_console(m, &fds[3]);
+		if (fds[3].revents && read(m->rtc_fd, &count, sizeof(count)) > 0)
+			rtc_tick(&m->rtc);
+		serve_console(m, &fds[4]);
 	}
 	return 0;
 }
@@ -461,5 +483,7 @@ void machine_destroy(struct machine *m)
 		close(m->dev_fd);
 	if (m->wake_fd >= 0)
 		close(m->wake_fd);
+	if (m->rtc_fd >= 0)
+		close(m->rtc_fd);
 	ram_free(&m->ram);
 }

@@ -16,6 +16,7 @@
 #include "cpuid.h"
 #include "i8042.h"
 #include "keel.h"
+#include "pci.h"
 #include "pm.h"
 #include "rtc.h"
 #include "serial.h"
@@ -50,6 +51,7 @@ struct machine {
 	const struct run_config *cfg;
 	int dev_fd;
 	int vm_fd;
+	int rtc_fd;		/* timerfd: ticks while the guest wants it */
 	int wake_fd;		/* eventfd: makes the main thread look around */
 	size_t run_size;
 	struct guest_ram ram;
@@ -66,6 +68,7 @@ struct machine {
 	struct console console;
 	struct rtc rtc;
 	struct i8042 i8042;
+	struct pci pci;
 	struct pm pm;
 
 	atomic_int end;		/* enum end_reason; the first one counts */

@@ -137,27 +137,6 @@ void pm_access(void *dev, struct bus_access *access)
 }
 
 /**
- * pm_pci_reset_access() - bus callback for ports 0xcf8 to 0xcff
- * @dev: the struct pm
- * @access: the access
- *
- * The chipset reset register of a PC is the byte at 0xcf9: bit 2 resets, bit
- * 1 says how hard. Only a byte access reaches it; a wider one is for the PCI
- * configuration address, which is not here: it reads as all ones.
- */
-void pm_pci_reset_access(void *dev, struct bus_access *access)
-{
-	struct pm *pm = dev;
-
-	if (access->offset != PCI_RESET || access->size != 1)
-		return;
-	if (!access->write)
-		access->value = 0;
-	else if (access->value & 0x04)
-		pm->reset(pm->opaque);
-}
-
-/**
  * pm_press_power_button() - ask the guest to shut down
  * @pm: the block
  */

@@ -21,11 +21,6 @@
 #define PM_S5_TYPE	5	/* SLP_TYP that \_S5 in the DSDT names */
 #define PM_SCI_IRQ	9
 
-/* The ports of PCI configuration mechanism 1, the reset register among them. */
-#define PCI_PORTS	0xcf8
-#define PCI_PORTS_SIZE	8
-#define PCI_RESET	1
-
 struct pm {
 	pthread_mutex_t lock;	/* everything below */
 	u16 status;
@@ -44,7 +39,6 @@ void pm_init(struct pm *pm, struct irq_line sci,
 	     void (*power_off)(void *opaque), void (*reset)(void *opaque),
 	     void *opaque, u64 (*now_ns)(void));
 void pm_access(void *dev, struct bus_access *access);
-void pm_pci_reset_access(void *dev, struct bus_access *access);
 void pm_press_power_button(struct pm *pm);
 
 #endif

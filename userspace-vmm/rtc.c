@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * rtc.c - the MC146818: time of day and CMOS memory, without interrupts.
+ * rtc.c - the MC146818: time of day, alarm and CMOS memory.
  *
  * The clock is the host's, in UTC, plus what the guest has set it off by.
- * The ACPI tables describe no interrupt for it, so that a guest does not
- * wait for alarms.
+ * While the guest has the alarm or update interrupt on, rtc_tick() is to be
+ * called at every full second. The periodic interrupt is not there: Linux
+ * makes its own from a better timer.
  */
 #include <string.h>
 
@@ -13,8 +14,11 @@
 /* Register and bit names: MC146818A data sheet. */
 enum {
 	REG_SECONDS	= 0x00,
+	REG_SECONDS_ALARM = 0x01,
 	REG_MINUTES	= 0x02,
+	REG_MINUTES_ALARM = 0x03,
 	REG_HOURS	= 0x04,
+	REG_HOURS_ALARM	= 0x05,
 	REG_WEEKDAY	= 0x06,
 	REG_DAY		= 0x07,
 	REG_MONTH	= 0x08,
@@ -27,10 +31,14 @@ enum {
 
 #define REG_A_UIP	0x80
 #define REG_B_SET	0x80
+#define REG_B_ALARM	0x20
+#define REG_B_UPDATE	0x10
 #define REG_B_BINARY	0x04
 #define REG_B_24H	0x02
+#define REG_C_IRQ	0x80	/* the other bits of C are those of B */
 #define REG_D_VALID	0x80
 #define HOUR_PM		0x80
+#define ALARM_ANY	0xc0	/* matches every second, minute or hour */
 
 static time_t host_now(void)
 {
@@ -40,12 +48,20 @@ static time_t host_now(void)
 /**
  * rtc_init() - reset the clock to the host's time
  * @rtc: the clock
+ * @irq: its interrupt
+ * @arm: starts and stops calls of rtc_tick(); runs under the clock's lock
+ * @opaque: argument of @arm
  * @now: source of seconds since the epoch; NULL for time()
  */
-void rtc_init(struct rtc *rtc, time_t (*now)(void))
+void rtc_init(struct rtc *rtc, struct irq_line irq,
+	      void (*arm)(void *opaque, bool on), void *opaque,
+	      time_t (*now)(void))
 {
 	memset(rtc, 0, sizeof(*rtc));
 	pthread_mutex_init(&rtc->lock, NULL);
+	rtc->irq = irq;
+	rtc->arm = arm;
+	rtc->opaque = opaque;
 	rtc->now = now ? now : host_now;
 	rtc->cmos[REG_A] = 0x26;	/* 32.768 kHz base, 1024 Hz rate */
 	rtc->cmos[REG_B] = REG_B_24H;
@@ -135,6 +151,47 @@ static bool is_time(u8 index)
 	}
 }
 
+/* After a change of B or C: the interrupt line, and whether to tick. */
+static void update_irq(struct rtc *rtc)
+{
+	u8 enabled = rtc->cmos[REG_B] & (REG_B_ALARM | REG_B_UPDATE);
+	bool level = rtc->cmos[REG_C] & enabled;
+
+	if (level)
+		rtc->cmos[REG_C] |= REG_C_IRQ;
+	if (level != rtc->line)
+		irq_set(&rtc->irq, level);
+	rtc->line = level;
+	if (rtc->arm && rtc->armed != (bool)enabled)
+		rtc->arm(rtc->opaque, enabled);
+	rtc->armed = enabled;
+}
+
+static bool alarm_part(const struct rtc *rtc, u8 alarm, u8 time)
+{
+	return (rtc->cmos[alarm] & ALARM_ANY) == ALARM_ANY ||
+	       rtc->cmos[alarm] == rtc->cmos[time];
+}
+
+/**
+ * rtc_tick() - a second has begun
+ * @rtc: the clock
+ */
+void rtc_tick(struct rtc *rtc)
+{
+	pthread_mutex_lock(&rtc->lock);
+	if (!(rtc->cmos[REG_B] & REG_B_SET)) {
+		latch_time(rtc);
+		rtc->cmos[REG_C] |= REG_B_UPDATE;
+		if (alarm_part(rtc, REG_SECONDS_ALARM, REG_SECONDS) &&
+		    alarm_part(rtc, REG_MINUTES_ALARM, REG_MINUTES) &&
+		    alarm_part(rtc, REG_HOURS_ALARM, REG_HOURS))
+			rtc->cmos[REG_C] |= REG_B_ALARM;
+	}
+	update_irq(rtc);
+	pthread_mutex_unlock(&rtc->lock);
+}
+
 static void cmos_write(struct rtc *rtc, u8 index, u8 value)
 {
 	u8 old = rtc->cmos[index];
@@ -152,6 +209,7 @@ static void cmos_write(struct rtc *rtc, u8 index, u8 value)
 		rtc->cmos[index] = value;
 		if ((old & REG_B_SET) && !(value & REG_B_SET))
 			take_time(rtc);
+		update_irq(rtc);
 		return;
 	}
 	if (!is_time(index)) {
@@ -184,6 +242,10 @@ void rtc_access(void *dev, struct bus_access *access)
 		if (is_time(rtc->index))
 			latch_time(rtc);
 		access->value = rtc->cmos[rtc->index];
+		if (rtc->index == REG_C) {
+			rtc->cmos[REG_C] = 0;	/* reading acknowledges */
+			update_irq(rtc);
+		}
 	}
 	pthread_mutex_unlock(&rtc->lock);
 }

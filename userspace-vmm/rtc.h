@@ -12,6 +12,7 @@
 
 #define RTC_PORT 0x70
 #define RTC_PORT_COUNT 2
+#define RTC_IRQ 8
 #define RTC_CENTURY 0x32	/* where FADT.century says it is */
 
 struct rtc {
@@ -19,10 +20,19 @@ struct rtc {
 	u8 index;
 	u8 cmos[128];
 	time_t offset;		/* guest's time minus the host's */
-	time_t (*now)(void);	/* set at creation */
+	bool line;
+	bool armed;		/* rtc_tick() is wanted every second */
+
+	struct irq_line irq;	/* set at creation */
+	void (*arm)(void *opaque, bool on);
+	void *opaque;
+	time_t (*now)(void);
 };
 
-void rtc_init(struct rtc *rtc, time_t (*now)(void));
+void rtc_init(struct rtc *rtc, struct irq_line irq,
+	      void (*arm)(void *opaque, bool on), void *opaque,
+	      time_t (*now)(void));
 void rtc_access(void *dev, struct bus_access *access);
+void rtc_tick(struct rtc *rtc);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "bus.h"
 #include "i8042.h"
+#include "pci.h"
 #include "pm.h"
 #include "rtc.h"
 #include "tap.h"
@@ -88,12 +89,61 @@ static void set_cmos(u8 index, u8 value)
 	out(0x71, 1, value);
 }
 
+static bool line, armed;
+
+static void set_line(void *opaque, unsigned int gsi, bool level)
+{
+	(void)opaque;
+	(void)gsi;
+	line = level;
+}
+
+static void arm(void *opaque, bool on)
+{
+	(void)opaque;
+	armed = on;
+}
+
+static void test_rtc_interrupts(struct rtc *rtc)
+{
+	fake_time = 1709210096;		/* 12:34:56 */
+	rtc->offset = 0;
+	set_cmos(0x0b, 0x02);
+	cmos(0x0c);
+	rtc_tick(rtc);
+	ok(!line && !armed, "interrupts are off");
+	is(cmos(0x0c), 0x10, "an update shows all the same");
+	set_cmos(0x0b, 0x12);
+	ok(armed && !line, "update interrupt on");
+	rtc_tick(rtc);
+	ok(line, "it comes");
+	is(cmos(0x0c), 0x90, "and says so");
+	ok(!line && !cmos(0x0c), "acknowledged");
+
+	set_cmos(0x01, 0x58);
+	set_cmos(0x03, 0xff);
+	set_cmos(0x05, 0x12);
+	set_cmos(0x0b, 0x22);
+	rtc_tick(rtc);
+	ok(armed && !line, "an alarm that is not yet");
+	fake_time += 2;
+	rtc_tick(rtc);
+	ok(line, "an alarm");
+	is(cmos(0x0c), 0xb0, "and says so");
+	fake_time += 3600;
+	rtc_tick(rtc);
+	ok(!line, "the hour does not match");
+	set_cmos(0x0b, 0x02);
+	ok(!armed, "off again");
+}
+
 static void test_rtc(void)
 {
+	struct irq_line irq = { set_line, NULL, RTC_IRQ };
 	static struct rtc rtc;
 
 	memset(&bus, 0, sizeof(bus));
-	rtc_init(&rtc, fake_now);
+	rtc_init(&rtc, irq, arm, NULL, fake_now);
 	bus_add(&bus, "rtc", RTC_PORT, RTC_PORT_COUNT, true, rtc_access, &rtc,
 		&err);
 	fake_time = 1709210096;		/* 2024-02-29 12:34:56, a Thursday */
@@ -144,6 +194,7 @@ static void test_rtc(void)
 	ok(1, "nonsense as the time is survived");
 	set_cmos(0x40, 0x77);
 	is(cmos(0x40), 0x77, "memory");
+	test_rtc_interrupts(&rtc);
 }
 
 static unsigned int resets, offs;
@@ -182,8 +233,6 @@ static void test_pm(void)
 	memset(&bus, 0, sizeof(bus));
 	pm_init(&pm, irq, count_off, count_reset, NULL, fake_clock);
 	bus_add(&bus, "pm", PM_BASE, PM_SIZE, false, pm_access, &pm, &err);
-	bus_add(&bus, "pci", PCI_PORTS, PCI_PORTS_SIZE, false,
-		pm_pci_reset_access, &pm, &err);
 
 	is(in(PM_BASE + PM1_CNT, 2), 1, "the machine is in ACPI mode");
 	pm_press_power_button(&pm);
@@ -216,15 +265,45 @@ static void test_pm(void)
 	is(resets, 0, "a wrong value at the reset register");
 	out(PM_BASE + PM_RESET, 1, PM_RESET_VALUE);
 	is(resets, 1, "reset register");
-	out(0xcf8, 4, 0x80000600);
-	is(resets, 1, "a PCI configuration address is no reset");
-	is(in(0xcf8, 4), 0xffffffff, "there is no PCI");
-	out(0xcf9, 1, 0x02);
-	is(resets, 1, "port 0xcf9, armed");
-	out(0xcf9, 1, 0x06);
-	is(resets, 2, "port 0xcf9");
 	in(PM_BASE + PM_SIZE - 1, 8);
 	ok(1, "an access that sticks out");
+}
+
+static void test_pci(void)
+{
+	static struct pci pci;
+
+	memset(&bus, 0, sizeof(bus));
+	resets = 0;
+	pci_init(&pci, count_reset, NULL);
+	bus_add(&bus, "pci", PCI_PORTS, PCI_PORTS_SIZE, false, pci_access, &pci,
+		&err);
+	out(0xcfb, 1, 1);
+	out(0xcf8, 4, 0x80000000);
+	is(in(0xcf8, 4), 0x80000000, "Linux's test for mechanism 1");
+	is(in(0xcfc, 4), 0x0d578086, "the host bridge");
+	is(in(0xcfe, 2), 0x0d57, "its device id");
+	is(in(0xcfd, 1), 0x80, "a byte");
+	out(0xcfc, 4, 0);
+	is(in(0xcfc, 4), 0x0d578086, "cannot be written");
+	out(0xcf8, 4, 0x80000008);
+	is(in(0xcfe, 2), 0x0600, "its class");
+	out(0xcf8, 4, 0x800000fc);
+	is(in(0xcfc, 4), 0, "the last register");
+	out(0xcf8, 4, 0x80000600);
+	is(resets, 0, "an address that looks like a reset is none");
+	is(in(0xcfc, 4), 0xffffffff, "no other function");
+	out(0xcf8, 4, 0x80000800);
+	is(in(0xcfc, 4), 0xffffffff, "no other device");
+	out(0xcf8, 4, 0x80010000);
+	is(in(0xcfc, 4), 0xffffffff, "no other bus");
+	out(0xcf8, 4, 0);
+	is(in(0xcfc, 4), 0xffffffff, "nothing while disabled");
+	is(in(0xcff, 8) & 0xff, 0xff, "an access that sticks out");
+	out(0xcf9, 1, 0x02);
+	is(resets, 0, "port 0xcf9, armed");
+	out(0xcf9, 1, 0x06);
+	is(resets, 1, "port 0xcf9");
 }
 
 static void test_i8042(void)
@@ -256,6 +335,7 @@ int main(void)
 	test_bus();
 	test_rtc();
 	test_pm();
+	test_pci();
 	test_i8042();
 	return tap_done();
 }
