@@ -13,6 +13,8 @@
 #include <linux/irqflags.h>
 #include <linux/lockdep.h>
 #include <linux/vtime.h>
+#include <asm/cpufeature.h>
+#include <asm/nospec-branch.h>
 
 #include "compat.h"
 
@@ -44,6 +46,18 @@ static __always_inline void keel_guest_exit(void)
 	instrumentation_begin();
 	trace_hardirqs_off_finish();
 	instrumentation_end();
+}
+
+/*
+ * The VMM must not run on branch predictions that its guest trained (VMSCAPE):
+ * the kernel clears them on the way to userspace when told to.
+ */
+static __always_inline void keel_guest_trained_predictors(void)
+{
+#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
+	if (cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER))
+		this_cpu_write(x86_ibpb_exit_to_user, true);
+#endif
 }
 
 /*

@@ -148,6 +148,7 @@ static int enter_guest(struct keel_vcpu *vcpu)
 
 	keel_backend->enter(vcpu);
 
+	keel_guest_trained_predictors();
 	WRITE_ONCE(vcpu->mode, KEEL_OUTSIDE_GUEST);
 	if (vcpu->exit.reason == KEEL_EXIT_INTERRUPT) {
 		/* let a tick in while it still counts as the guest's time */
@@ -180,7 +181,7 @@ static int run_loop(struct keel_vcpu *vcpu)
 	int ret;
 
 	for (;;) {
-		if (READ_ONCE(vcpu->vm->dead))
+		if (READ_ONCE(vcpu->vm->dead) || READ_ONCE(keel_rebooting))
 			return -EIO;
 		if (vcpu->requests) {
 			ret = serve_requests(vcpu);

@@ -645,9 +645,6 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 		update_debugctlmsr(debugctl);
 	if (hw_breakpoint_active())
 		hw_breakpoint_restore();
-	/* Before returning to userspace: it must not run on the guest's training. */
-	if (cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER))
-		this_cpu_write(x86_ibpb_exit_to_user, true);
 
 	regs->valid = KEEL_CRS | KEEL_DRS;
 	vmx->blocking_valid = false;
