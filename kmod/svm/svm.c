@@ -160,8 +160,8 @@ static int svm_cpu_enable(void)
 		return -EBUSY;
 	wrmsrl(MSR_EFER, efer | EFER_SVME);
 	wrmsrl(MSR_VM_HSAVE_PA, page_to_phys(sc->hsave));
-	sc->asid_gen++;
-	sc->next_asid = 1;
+	/* the TLB may still know ASIDs of before: make the first choice flush all */
+	sc->next_asid = svm_caps.max_asid + 1;
 	sc->last_vcpu = NULL;
 	if (svm_caps.tsc_aux)
 		rdmsrl(MSR_TSC_AUX, sc->host_tsc_aux);
