@@ -362,8 +362,8 @@ static int op_cmpxchg(void *opaque, u64 linear, const void *old, const void *new
 	n = translate(em, linear, len, KEEL_WALK_WRITE, p, fault);
 	if (n < 0)
 		return -n;
-	/* a bus lock over two pages or 16 bytes, or on a device: a plain write */
-	if (n > 1 || !p[0].ram || len > 8)
+	/* misaligned, 16 bytes, or on a device: a plain write must do */
+	if (n > 1 || !p[0].ram || len > 8 || (p[0].gpa & (len - 1)))
 		return op_write(opaque, linear, new, len, fault);
 
 	memcpy(&expected, old, len);
