@@ -161,6 +161,7 @@ static int svm_cpu_enable(void)
 	wrmsrl(MSR_EFER, efer | EFER_SVME);
 	wrmsrl(MSR_VM_HSAVE_PA, page_to_phys(sc->hsave));
 	/* the TLB may still know ASIDs of before: make the first choice flush all */
+	sc->asid_gen++;		/* nobody's: a vCPU without ASID has 0 */
 	sc->next_asid = svm_caps.max_asid + 1;
 	sc->last_vcpu = NULL;
 	if (svm_caps.tsc_aux)
@@ -290,6 +291,7 @@ static void svm_vcpu_reset(struct keel_vcpu *vcpu, bool init)
 	svm->asid_gen = 0;
 	svm->nmi_masked = false;
 	svm->iret_pending = false;
+	svm->nmi_step = false;
 	vcpu->regs.dirty = KEEL_ALL_GROUPS;
 }
 
@@ -575,6 +577,10 @@ static void svm_enter(struct keel_vcpu *vcpu)
 	u64 host_xcr0 = 0;
 
 	write_regs(vcpu);
+	if (unlikely(svm->nmi_step)) {
+		svm->step_flags = r->rflags & (X86_EFLAGS_TF | X86_EFLAGS_RF);
+		vmcb->save.rflags |= X86_EFLAGS_TF | X86_EFLAGS_RF;
+	}
 	choose_asid(svm);
 	vmcb->control.clean = 0;
 	vmcb->control.exit_code = SVM_EXIT_ERR;
@@ -691,16 +697,14 @@ static void svm_irq_window(struct keel_vcpu *vcpu, bool on)
 }
 
 /*
- * While an NMI is in service its IRET exits; that retires after the exit, and
- * what opens then is an interrupt window as well, except in code with
- * interrupts off, where the next exit of any kind must do.
+ * While an NMI is in service its IRET exits, before it executes. Then, and in
+ * an interrupt shadow, NMIs can be taken after one more instruction: step it.
  */
 static void svm_nmi_window(struct keel_vcpu *vcpu, bool on)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 
-	if (on && (!svm->nmi_masked || svm->iret_pending))
-		svm_irq_window(vcpu, true);
+	svm->nmi_step = on && (!svm->nmi_masked || svm->iret_pending);
 }
 
 static void svm_set_tsc_offset(struct keel_vcpu *vcpu, u64 offset)
