@@ -280,6 +280,7 @@ void keel_events_inject(struct keel_vcpu *vcpu)
 			int vector = keel_irq_ack(vcpu);
 
 			if (vector >= 0) {
+				trace_keel_ack_irq(vcpu, vector);
 				ev->interrupt.injected = true;
 				ev->interrupt.soft = false;
 				ev->interrupt.vector = vector;

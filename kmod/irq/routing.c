@@ -11,6 +11,7 @@
 #include <asm/apicdef.h>
 
 #include "../keel.h"
+#include "../trace.h"
 #include "chips.h"
 #include "lapic.h"
 
@@ -342,6 +343,7 @@ int keel_set_irq(struct keel_vm *vm, int source, u32 gsi, int level)
 	int idx, r, ret = -1;
 	u32 i;
 
+	trace_keel_set_irq(vm, gsi, level, source);
 	idx = srcu_read_lock(&vm->irq_srcu);
 	rt = srcu_dereference(vm->routing, &vm->irq_srcu);
 	if (!rt || gsi >= rt->nr_gsis)
