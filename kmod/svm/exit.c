@@ -155,10 +155,37 @@ static void decode_iret(struct keel_exit *e, struct svm_vcpu *svm)
 	e->reason = KEEL_EXIT_NMI_WINDOW;
 }
 
+/*
+ * The step that svm_nmi_window() asked for is over, or never began. TF goes
+ * back to what it was, unless the instruction was the IRET that loaded it.
+ */
+static void finish_step(struct keel_exit *e, struct svm_vcpu *svm)
+{
+	struct keel_regs *r = &svm->vcpu.regs;
+	bool done = e->reason == KEEL_EXIT_EXCEPTION && e->exception.vector == X86_TRAP_DB &&
+		    (e->exception.payload & DR_STEP);
+
+	svm->nmi_step = false;
+	if (!svm->iret_done) {
+		r->rflags &= ~(u64)X86_EFLAGS_TF;
+		r->rflags |= svm->step_flags & X86_EFLAGS_TF;
+	}
+	if (!done)
+		r->rflags = (r->rflags & ~(u64)X86_EFLAGS_RF) |
+			    (svm->step_flags & X86_EFLAGS_RF);
+	keel_request(&svm->vcpu, KEEL_REQ_EVENT);
+	if (done && !(svm->step_flags & X86_EFLAGS_TF)) {
+		/* the guest has no part in it: DR6 is rewritten at entry */
+		r->dirty |= KEEL_DRS;
+		e->reason = KEEL_EXIT_NMI_WINDOW;
+	}
+}
+
 static void finish_iret(struct svm_vcpu *svm)
 {
 	if (svm->iret_pending && svm->vcpu.regs.rip != svm->iret_rip) {
 		svm->iret_pending = false;
+		svm->iret_done = true;
 		svm->nmi_masked = false;
 		keel_request(&svm->vcpu, KEEL_REQ_EVENT);
 	}
@@ -267,6 +294,9 @@ void svm_decode_exit(struct svm_vcpu *svm)
 		if (!decode_from_tables(e, vmcb, code))
 			e->reason = KEEL_EXIT_UNKNOWN;
 	}
+	if (unlikely(svm->nmi_step))
+		finish_step(e, svm);
+	svm->iret_done = false;
 }
 
 const char *svm_reason_name(u64 hw_reason)

@@ -34,6 +34,8 @@ extern struct svm_caps svm_caps;
  * @asid_gen: generation of the CPU's ASIDs in which @asid was given; 0: none
  * @nmi_masked: an NMI is in service: until IRET
  * @iret_rip: the IRET that ends the service is there and has not retired yet
+ * @nmi_step: single-step the next instruction: an NMI can be taken after it
+ * @step_flags: the guest's own TF and RF meanwhile
  */
 struct svm_vcpu {
 	struct keel_vcpu vcpu;	/* first */
@@ -45,6 +47,9 @@ struct svm_vcpu {
 	bool nmi_masked;
 	bool iret_pending;
 	u64 iret_rip;
+	bool iret_done;		/* ... it retired in this very exit */
+	bool nmi_step;
+	u64 step_flags;
 	u64 loaded_tsc_aux;	/* in the CPU while the vCPU is loaded */
 };
 
