@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * acpi.c - RSDP, XSDT, FADT, FACS, MADT and DSDT (ACPI 6.4, section 5.2).
+ * RSDP, XSDT, FADT, FACS, MADT and DSDT (ACPI 6.4, section 5.2).
  *
  * Tables are appended to one buffer that is guest memory. The DSDT is AML
  * put together by the few helpers below (ACPI 6.4, section 20.2); the tests
@@ -256,13 +256,13 @@ static gpa_t put_facs(struct builder *b)
 }
 
 #define FADT_REVISION 4
-#define FADT_WBINVD		(1 << 0)
-#define FADT_PROC_C1		(1 << 2)
-#define FADT_SLP_BUTTON		(1 << 5)	/* none as fixed hardware */
-#define FADT_FIX_RTC		(1 << 6)	/* no RTC wake in PM1 */
-#define FADT_TMR_VAL_EXT	(1 << 8)
-#define FADT_RESET_REG_SUP	(1 << 10)
-#define FADT_BOOT_NO_VGA	(1 << 2)
+#define FADT_WBINVD		BIT(0)
+#define FADT_PROC_C1		BIT(2)
+#define FADT_SLP_BUTTON		BIT(5)	/* none as fixed hardware */
+#define FADT_FIX_RTC		BIT(6)	/* no RTC wake in PM1 */
+#define FADT_TMR_VAL_EXT	BIT(8)
+#define FADT_RESET_REG_SUP	BIT(10)
+#define FADT_BOOT_NO_VGA	BIT(2)
 
 /* ACPI 5.2.9, as of version 4.0: 244 bytes. */
 static gpa_t put_fadt(struct builder *b, gpa_t facs, gpa_t dsdt)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * acpi.h - the tables by which a guest finds its processors and devices.
+ * The tables by which a guest finds its processors and devices.
  */
 #ifndef ACPI_H
 #define ACPI_H

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * boot-bzimage.c - Linux's 64-bit boot protocol
+ * Linux's 64-bit boot protocol
  * (Documentation/x86/boot.rst, "64-bit Boot Protocol").
  *
  * The real-mode part of the file is not run: its header tells where the rest

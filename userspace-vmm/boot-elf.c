@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * boot-elf.c - an ELF kernel (vmlinux) by the PVH protocol.
+ * An ELF kernel (vmlinux) by the PVH protocol.
  *
  * A note in the file names a 32-bit entry point, which is called without
  * paging and with EBX pointing to a start-info structure. The layouts are

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * boot.c - guest memory and what every boot protocol needs: the memory map,
+ * Guest memory and what every boot protocol needs: the memory map,
  * the command line, the initrd, and finding out what kind of file a kernel
  * is.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * boot.h - guest memory, and a kernel placed in it.
+ * Guest memory, and a kernel placed in it.
  */
 #ifndef BOOT_H
 #define BOOT_H

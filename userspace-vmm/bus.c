@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bus.c - route a port or MMIO access to the device that claims it.
+ * Route a port or MMIO access to the device that claims it.
  */
 #include <string.h>
 

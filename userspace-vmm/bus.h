@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * bus.h - port and MMIO address spaces, and the devices that answer in them.
+ * Port and MMIO address spaces, and the devices that answer in them.
  */
 #ifndef BUS_H
 #define BUS_H

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * console.c - the serial port's other end: standard input and output, a
+ * The serial port's other end: standard input and output, a
  * file, or nothing. On a terminal an escape key talks to keel itself.
  *
  * Everything here runs in the main thread. The vCPU threads only fill and
@@ -10,12 +10,14 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "console.h"
 
 #define OUT_CHUNK 512		/* a writable pipe takes this much at once */
 #define FLUSH_MS 1000
+#define GATHER_NS 1000000
 
 static const char help[] =
 	"\r\n"
@@ -228,6 +230,23 @@ enum console_request console_events(struct console *con,
 	if (con->queued)
 		push_input(con);
 	return request;
+}
+
+/**
+ * console_gather() - let output pile up a little
+ * @con: the console
+ *
+ * The guest writes byte by byte. Woken by the first one, wait for a
+ * millisecond so that many are written at once, and not each of them costs a
+ * switch between two threads.
+ */
+void console_gather(struct console *con)
+{
+	static const struct timespec nap = { .tv_nsec = GATHER_NS };
+	u8 byte;
+
+	if (serial_tx_peek(con->serial, &byte, 1))
+		nanosleep(&nap, NULL);
 }
 
 /**

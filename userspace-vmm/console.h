@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * console.h - between the serial port and the user's terminal.
+ * Between the serial port and the user's terminal.
  */
 #ifndef CONSOLE_H
 #define CONSOLE_H
@@ -37,6 +37,7 @@ void console_close(struct console *con);
 unsigned int console_poll(struct console *con, struct pollfd fds[2]);
 enum console_request console_events(struct console *con,
 				    const struct pollfd fds[2]);
+void console_gather(struct console *con);
 void console_flush(struct console *con);
 enum console_request console_key(struct console *con, u8 byte);
 

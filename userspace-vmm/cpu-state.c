@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * cpu-state.c - the registers with which virtual processors start.
+ * The registers with which virtual processors start.
  *
  * All get CPUID, MSRs and LAPIC. Only the boot processor gets an entry point;
  * the others wait for the guest's INIT and SIPI, as KVM creates them.
@@ -25,10 +25,10 @@
 #define MSR_KERNEL_GS_BASE	0xc0000102
 
 #define MISC_FAST_STRINGS	1
-#define MTRR_ENABLED_WB		(1 << 11 | 6)
+#define MTRR_ENABLED_WB		(BIT(11) | 6)
 
-#define EFER_LME		(1 << 8)
-#define EFER_LMA		(1 << 10)
+#define EFER_LME		BIT(8)
+#define EFER_LMA		BIT(10)
 
 /* Local APIC register page, Intel SDM volume 3, table "Local APIC register
  * address map".

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * cpuid.c - turn the CPUID that the hypervisor supports into that of one
+ * Turn the CPUID that the hypervisor supports into that of one
  * vCPU: its APIC id, and one package of single-threaded cores. What is not
  * touched here, among it the hypervisor's own leaves at 0x40000000, is
  * passed on as it came.
@@ -10,10 +10,10 @@
 #include "cpuid.h"
 
 /* Leaf 1 (Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E). */
-#define EDX_HTT			(1U << 28)
-#define ECX_TSC_DEADLINE	(1U << 24)
-#define ECX_HYPERVISOR		(1U << 31)
-#define ECX_AMD_CMP_LEGACY	(1U << 1)
+#define EDX_HTT			BIT(28)
+#define ECX_TSC_DEADLINE	BIT(24)
+#define ECX_HYPERVISOR		BIT(31)
+#define ECX_AMD_CMP_LEGACY	BIT(1)
 
 #define TOPOLOGY_SMT		1
 #define TOPOLOGY_CORE		2

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * cpuid.h - the CPUID leaves that differ from vCPU to vCPU.
+ * The CPUID leaves that differ from vCPU to vCPU.
  */
 #ifndef CPUID_H
 #define CPUID_H

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * device.c - open the device node, and say what to do when that fails.
+ * Open the device node, and say what to do when that fails.
  */
 #include <errno.h>
 #include <fcntl.h>

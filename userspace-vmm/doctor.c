@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * doctor.c - check every requirement of keel, and say what to do about those
+ * Check every requirement of keel, and say what to do about those
  * that are not met.
  *
  * Each check reads files only and adds one or more results. Paths can be
@@ -53,8 +53,7 @@ struct doctor {
 };
 
 static struct result *add(struct doctor *d, const char *name,
-			  enum verdict verdict, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+			  enum verdict verdict, const char *fmt, ...) __printf(4, 5);
 
 static struct result *add(struct doctor *d, const char *name,
 			  enum verdict verdict, const char *fmt, ...)
@@ -73,8 +72,7 @@ static struct result *add(struct doctor *d, const char *name,
 	return r;
 }
 
-static void fix(struct result *r, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+static void fix(struct result *r, const char *fmt, ...) __printf(2, 3);
 
 static void fix(struct result *r, const char *fmt, ...)
 {
@@ -94,8 +92,7 @@ static void full_path(const struct doctor *d, char out[512], const char *fmt,
 		vsnprintf(out + n, 512 - n, fmt, ap);
 }
 
-static bool exists(const struct doctor *d, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+static bool exists(const struct doctor *d, const char *fmt, ...) __printf(2, 3);
 
 static bool exists(const struct doctor *d, const char *fmt, ...)
 {
@@ -110,8 +107,7 @@ static bool exists(const struct doctor *d, const char *fmt, ...)
 
 /* The first line of a file without its newline; empty if there is none. */
 static bool first_line(const struct doctor *d, char *line, size_t size,
-		       const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+		       const char *fmt, ...) __printf(4, 5);
 
 static bool first_line(const struct doctor *d, char *line, size_t size,
 		       const char *fmt, ...)
@@ -182,12 +178,12 @@ static void check_kernel(struct doctor *d)
 	unsigned int major = 0, minor = 0;
 	struct result *r;
 
-	if (sscanf(d->release, "%u.%u", &major, &minor) != 2)
+	if (sscanf(d->release, "%u.%u", &major, &minor) != 2) {
 		add(d, "kernel", SKIP, "cannot tell the version of %s",
 		    d->release);
-	else if (major > 6 || (major == 6 && minor >= 1))
+	} else if (major > 6 || (major == 6 && minor >= 1)) {
 		add(d, "kernel", PASS, "Linux %s", d->release);
-	else {
+	} else {
 		r = add(d, "kernel", FAIL, "Linux %s is too old, 6.1 is needed",
 			d->release);
 		fix(r, "sudo apt install linux-image-amd64, then reboot");
@@ -205,9 +201,9 @@ static bool hidden_by_kernel(const struct doctor *d)
 	if (!d->native)
 		return false;
 	if (d->intel && __get_cpuid(1, &a, &b, &c, &e))
-		return c & (1U << 5);
+		return c & BIT(5);
 	if (d->amd && __get_cpuid(0x80000001, &a, &b, &c, &e))
-		return c & (1U << 2);
+		return c & BIT(2);
 	return false;
 }
 
@@ -288,10 +284,10 @@ static bool read_msr(const struct doctor *d, u32 index, u64 *value)
 
 /* IA32_FEATURE_CONTROL (SDM volume 4) and VM_CR (APM volume 2, 15.30.1). */
 #define MSR_FEATURE_CONTROL	0x3a
-#define FEATURE_CONTROL_LOCKED	(1 << 0)
-#define FEATURE_CONTROL_VMX	(1 << 2)
+#define FEATURE_CONTROL_LOCKED	BIT(0)
+#define FEATURE_CONTROL_VMX	BIT(2)
 #define MSR_VM_CR		0xc0010114
-#define VM_CR_SVMDIS		(1 << 4)
+#define VM_CR_SVMDIS		BIT(4)
 
 static void check_firmware(struct doctor *d)
 {

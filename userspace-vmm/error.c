@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * error.c - errors as one line of text, carried up to main().
+ * Errors as one line of text, carried up to main().
  */
 #include <errno.h>
 #include <stdarg.h>

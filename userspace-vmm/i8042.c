@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * i8042.c - what is left of a keyboard controller: the reset line.
+ * What is left of a keyboard controller: the reset line.
  *
  * There is no keyboard, and the FADT says that there is no 8042, so Linux
  * does not probe for one. Its reboot code still pulses the reset line here,

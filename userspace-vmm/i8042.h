@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * i8042.h - reset through the keyboard controller and port 0x92.
+ * Reset through the keyboard controller and port 0x92.
  */
 #ifndef I8042_H
 #define I8042_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * keel.h - what every file of the `keel` command shares: short integer
+ * What every file of the `keel` command shares: short integer
  * types, error reporting and the configuration of a run.
  */
 #ifndef KEEL_H
@@ -21,9 +21,13 @@ typedef u64 gpa_t;
 #define MIB (1ULL << 20)
 #define GIB (1ULL << 30)
 
+#define BIT(n) (1U << (n))
+#define BIT_ULL(n) (1ULL << (n))
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define ALIGN_UP(x, a) (((x) + (a) - 1) & ~((u64)(a) - 1))
 #define ALIGN_DOWN(x, a) ((x) & ~((u64)(a) - 1))
+
+#define __printf(format, args) __attribute__((__format__(printf, format, args)))
 
 #define KEEL_DEVICE "/dev/keel"
 
@@ -35,10 +39,8 @@ struct err {
 	char text[512];
 };
 
-#define PRINTF(f, a) __attribute__((format(printf, f, a)))
-
-int err_set(struct err *err, const char *fmt, ...) PRINTF(2, 3);
-int err_sys(struct err *err, const char *fmt, ...) PRINTF(2, 3);
+int err_set(struct err *err, const char *fmt, ...) __printf(2, 3);
+int err_sys(struct err *err, const char *fmt, ...) __printf(2, 3);
 
 /* The exit status of the command. Documented in keel-run(1) and --help. */
 enum exit_code {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * machine.c - put a virtual machine together, wait for its end, take it
+ * Put a virtual machine together, wait for its end, take it
  * apart again.
  */
 #include <errno.h>
@@ -281,10 +281,11 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 	if (m->rtc_fd < 0)
 		return err_sys(err, "cannot create a timer");
 	if (ram_alloc(&m->ram, cfg->mem, err) < 0 ||
-	    boot_load(cfg, &m->ram, &m->boot, err) < 0 ||
-	    (m->dev_fd = device_open(cfg->device, err)) < 0 ||
-	    check_capabilities(m, err) < 0 || read_cpuid(m, err) < 0 ||
-	    create_vm(m, err) < 0 ||
+	    boot_load(cfg, &m->ram, &m->boot, err) < 0)
+		return -1;
+	m->dev_fd = device_open(cfg->device, err);
+	if (m->dev_fd < 0 || check_capabilities(m, err) < 0 ||
+	    read_cpuid(m, err) < 0 || create_vm(m, err) < 0 ||
 	    create_platform(m, err) < 0 || set_memory(m, err) < 0 ||
 	    add_devices(m, err) < 0)
 		return -1;
@@ -397,6 +398,7 @@ static int wait_for_end(struct machine *m, int signal_fd, int timer_fd,
 		if (fds[0].revents) {
 			n = read(m->wake_fd, &count, sizeof(count));
 			(void)n;
+			console_gather(&m->console);
 		}
 		if (fds[1].revents)
 			take_signal(m, signal_fd);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * machine.h - a virtual machine: its file descriptors, memory, processors
+ * A virtual machine: its file descriptors, memory, processors
  * and devices.
  */
 #ifndef MACHINE_H

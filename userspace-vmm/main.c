@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * main.c - the `keel` command: subcommands, their options, and the one place
+ * The `keel` command: subcommands, their options, and the one place
  * where errors are printed and turned into an exit status.
  */
 #include <ctype.h>
@@ -73,8 +73,7 @@ static const char doctor_help[] =
 "\n"
 "Exit status: 0 if every must-have is met, 1 if not, 2 for wrong usage.\n";
 
-static int fail(int status, const char *command, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+static int fail(int status, const char *command, const char *fmt, ...) __printf(3, 4);
 
 /* The one place where an error becomes visible. */
 static int fail(int status, const char *command, const char *fmt, ...)

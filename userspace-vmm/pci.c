@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * pci.c - one PCI bus with a host bridge, by configuration mechanism 1 (PCI
+ * One PCI bus with a host bridge, by configuration mechanism 1 (PCI
  * Local Bus Specification 3.0, section 3.2.2.3.2).
  */
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * pci.h - PCI configuration space by mechanism 1, and the reset register that
+ * PCI configuration space by mechanism 1, and the reset register that
  * chipsets put in the middle of its ports.
  */
 #ifndef PCI_H

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * pm.c - the ACPI fixed hardware (ACPI 6.4, section 4.8): PM1 event and
+ * The ACPI fixed hardware (ACPI 6.4, section 4.8): PM1 event and
  * control registers with a power button, the PM timer, the reset register.
  */
 #include <string.h>
@@ -8,9 +8,9 @@
 
 #include "pm.h"
 
-#define PM1_PWRBTN	(1 << 8)
-#define PM1_CNT_SCI_EN	(1 << 0)
-#define PM1_CNT_SLP_EN	(1 << 13)
+#define PM1_PWRBTN	BIT(8)
+#define PM1_CNT_SCI_EN	BIT(0)
+#define PM1_CNT_SLP_EN	BIT(13)
 #define PM1_CNT_SLP_TYP(v) (((v) >> 10) & 7)
 
 #define PM_TMR_HZ	3579545ULL

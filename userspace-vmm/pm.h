@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * pm.h - the ACPI fixed hardware: PM1 registers, timer, reset.
+ * The ACPI fixed hardware: PM1 registers, timer, reset.
  */
 #ifndef PM_H
 #define PM_H

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * rtc.c - the MC146818: time of day, alarm and CMOS memory.
+ * The MC146818: time of day, alarm and CMOS memory.
  *
  * The clock is the host's, in UTC, plus what the guest has set it off by.
  * While the guest has the alarm or update interrupt on, rtc_tick() is to be

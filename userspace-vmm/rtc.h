@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * rtc.h - the MC146818 real-time clock and its CMOS memory.
+ * The MC146818 real-time clock and its CMOS memory.
  */
 #ifndef RTC_H
 #define RTC_H

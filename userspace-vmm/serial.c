@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * serial.c - a 16550A UART, as Linux's 8250 driver and its probing expect it.
+ * A 16550A UART, as Linux's 8250 driver and its probing expect it.
  *
  * Register and bit names are those of <linux/serial_reg.h>. The transmitter
  * is a ring that the console empties: while the ring has room a byte counts

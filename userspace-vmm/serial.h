@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * serial.h - a 16550A UART.
+ * A 16550A UART.
  */
 #ifndef SERIAL_H
 #define SERIAL_H

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * stats.c - names and counts of exits, for --stats.
+ * Names and counts of exits, for --stats.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -86,10 +86,13 @@ static bool read_all(int fd, void *buf, size_t len, u64 offset)
  */
 static void print_kvm_stats(const char *title, unsigned int id, int vcpu_fd)
 {
+	union {
+		struct kvm_stats_desc desc;
+		char bytes[sizeof(struct kvm_stats_desc) + STATS_NAME_MAX];
+	} one;
 	int fd = ioctl(vcpu_fd, KVM_GET_STATS_FD, NULL);
 	struct kvm_stats_header head;
-	_Alignas(8) char buf[sizeof(struct kvm_stats_desc) + STATS_NAME_MAX];
-	struct kvm_stats_desc *desc = (void *)buf;
+	const char *name = one.bytes + sizeof(one.desc);
 	size_t desc_size, i;
 	u64 value;
 
@@ -100,16 +103,16 @@ static void print_kvm_stats(const char *title, unsigned int id, int vcpu_fd)
 		close(fd);
 		return;
 	}
-	desc_size = sizeof(*desc) + head.name_size;
+	desc_size = sizeof(one.desc) + head.name_size;
 	fprintf(stderr, "%s%u:", title, id);
 	for (i = 0; i < head.num_desc; i++) {
-		if (!read_all(fd, buf, desc_size,
+		if (!read_all(fd, one.bytes, desc_size,
 			      head.desc_offset + i * desc_size) ||
-		    desc->size != 1 ||
+		    one.desc.size != 1 ||
 		    !read_all(fd, &value, sizeof(value),
-			      head.data_offset + desc->offset) || !value)
+			      head.data_offset + one.desc.offset) || !value)
 			continue;
-		fprintf(stderr, " %.*s=%llu", (int)head.name_size, desc->name,
+		fprintf(stderr, " %.*s=%llu", (int)head.name_size, name,
 			value);
 	}
 	fprintf(stderr, "\n");

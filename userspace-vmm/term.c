@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * term.c - raw mode, and the way back from it whatever happens.
+ * Raw mode, and the way back from it whatever happens.
  *
  * There are four ways back: the ordinary one, atexit(), a handler for the
  * signals that mean a bug in keel, and for SIGKILL a child that holds the

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vcpu.c - one thread per virtual processor, and its exit loop.
+ * One thread per virtual processor, and its exit loop.
  */
 #include <errno.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * tap.h - the Test Anything Protocol in a few lines.
+ * The Test Anything Protocol in a few lines.
  */
 #ifndef TAP_H
 #define TAP_H
