@@ -8,6 +8,7 @@
 
 #include <linux/atomic.h>
 #include <linux/hrtimer.h>
+#include <linux/math64.h>
 #include <linux/rcupdate.h>
 #include <linux/types.h>
 #include <asm/apicdef.h>
@@ -193,7 +194,7 @@ static inline u64 keel_lapic_remaining(s64 target, s64 now, u64 period)
 		return left;
 	if (!period)
 		return 0;
-	late = -left % period;
+	div64_u64_rem(-left, period, &late);
 	return period - late;
 }
 
