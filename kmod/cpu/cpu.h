@@ -39,8 +39,8 @@ enum keel_seg {
  * @valid: KEEL_ groups whose copy here is current; the rest is in the hardware
  * @dirty: KEEL_ groups to be written to the hardware before the next entry
  *
- * The general registers (but RSP) are always here. Read through keel_get() and
- * write through keel_set(), which keep the two masks right.
+ * The general registers (but RSP) are always here. Call keel_need()
+ * before reading a group, keel_change() before writing to it.
  */
 struct keel_regs {
 	u64 gpr[KEEL_NR_GPRS];	/* entry stubs index this: keep it first */
@@ -96,8 +96,6 @@ struct keel_cpuid {
 	u64 cr4_reserved;
 	u64 efer_reserved;
 	u64 xcr0_supported;
-	bool kvm_signature;	/* leaf 0x40000000 says KVMKVMKVM */
-	u32 kvm_features;	/* 0x40000001 EAX */
 	bool amd;		/* leaves out of range read as 0 */
 	bool tsc_aux;		/* RDTSCP or RDPID */
 	/* the last lookups, direct mapped; slot is an index into entry or -1 */
@@ -129,7 +127,6 @@ struct keel_msrs {
 	u64 hwcr;
 	u64 arch_capabilities;
 	u64 feature_control;
-	u64 kvm_steal_time, kvm_async_pf, kvm_async_pf_int, kvm_pv_eoi, kvm_poll;
 };
 
 struct keel_fpu {

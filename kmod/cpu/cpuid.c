@@ -165,8 +165,7 @@ static u32 feature_mask(u8 word, u32 raw)
 }
 
 /* Puts what may be passed on into the registers that hold feature bits. */
-static void set_features(struct kvm_cpuid_entry2 *e,
-				const struct kvm_cpuid_entry2 *raw)
+static void set_features(struct kvm_cpuid_entry2 *e, const struct kvm_cpuid_entry2 *raw)
 {
 	struct kvm_cpuid_entry2 r = *raw;
 	int i;
@@ -499,27 +498,6 @@ static bool guest_has(struct keel_cpuid *cpuid, u16 feature)
 	return false;
 }
 
-static void derive_kvm(struct keel_cpuid *cpuid)
-{
-	struct kvm_cpuid_entry2 *e;
-	int i;
-
-	cpuid->kvm_signature = false;
-	cpuid->kvm_features = 0;
-	for (i = 0; i < cpuid->nent; i++) {
-		e = &cpuid->entry[i];
-		/* userspace may move it when it also offers another interface */
-		if ((e->function & 0xffff00ff) != KVM_CPUID_SIGNATURE)
-			continue;
-		if (memcmp(&e->ebx, KVM_SIGNATURE, 12))
-			continue;
-		cpuid->kvm_signature = true;
-		e = find_in(cpuid->entry, cpuid->nent, e->function | 1, 0);
-		cpuid->kvm_features = e ? e->eax : 0;
-		return;
-	}
-}
-
 static void derive(struct keel_cpuid *cpuid)
 {
 	struct kvm_cpuid_entry2 *entry = cpuid->nent ? cpuid->entry : supported;
@@ -557,7 +535,6 @@ static void derive(struct keel_cpuid *cpuid)
 	e = find_in(entry, nent, 0, 0);
 	cpuid->amd = e && (!memcmp(&e->ebx, "Auth", 4) || !memcmp(&e->ebx, "Hygo", 4));
 	cpuid->tsc_aux = guest_has(cpuid, F(RDTSCP)) || guest_has(cpuid, F(RDPID));
-	derive_kvm(cpuid);
 }
 
 /**

@@ -244,30 +244,20 @@ int keel_ioctl_set_xcrs(struct keel_vcpu *vcpu, const struct kvm_xcrs *x)
 
 /* ---- single registers, for emulated instructions ---- */
 
-#define EACH_XMM(X)							\
-	X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)				\
-	X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
-
-struct xmm_value {
-	u8 byte[16];
-};
-
-static void xmm_from_cpu(int reg, struct xmm_value *v)
+/* Legacy state alone: the upper halves of YMM and ZMM stay as they are. */
+static void legacy_save(struct fxregs_state *fx)
 {
-#define READ_XMM(n) case n: asm volatile("movups %%xmm" #n ", %0" : "=m" (*v)); break;
-	switch (reg) {
-	EACH_XMM(READ_XMM)
-	}
-#undef READ_XMM
+	asm volatile("fxsave64 %0" : "=m" (*fx));
 }
 
-static void xmm_to_cpu(int reg, const struct xmm_value *v)
+static void legacy_restore(const struct fxregs_state *fx)
 {
-#define WRITE_XMM(n) case n: asm volatile("movups %0, %%xmm" #n : : "m" (*v)); break;
-	switch (reg) {
-	EACH_XMM(WRITE_XMM)
-	}
-#undef WRITE_XMM
+	asm volatile("fxrstor64 %0" : : "m" (*fx));
+}
+
+static u8 *xmm_of(struct fxregs_state *fx, int reg)
+{
+	return (u8 *)fx->xmm_space + 16 * (reg & 15);
 }
 
 /* Puts the guest's registers into the CPU and keeps them there. */
@@ -289,14 +279,16 @@ static void lock_guest_regs(void)
  */
 void keel_xmm_read(struct keel_vcpu *vcpu, int reg, u8 *buf)
 {
-	struct xmm_value v = {};
+	struct fxregs_state fx;
 
-	if (vcpu->fpu.loaded) {
-		lock_guest_regs();
-		xmm_from_cpu(reg & 15, &v);
-		fpregs_unlock();
+	if (!vcpu->fpu.loaded) {
+		memset(buf, 0, 16);
+		return;
 	}
-	memcpy(buf, v.byte, sizeof(v.byte));
+	lock_guest_regs();
+	legacy_save(&fx);
+	fpregs_unlock();
+	memcpy(buf, xmm_of(&fx, reg), 16);
 }
 
 /**
@@ -307,12 +299,13 @@ void keel_xmm_read(struct keel_vcpu *vcpu, int reg, u8 *buf)
  */
 void keel_xmm_write(struct keel_vcpu *vcpu, int reg, const u8 *buf)
 {
-	struct xmm_value v;
+	struct fxregs_state fx;
 
 	if (!vcpu->fpu.loaded)
 		return;
-	memcpy(v.byte, buf, sizeof(v.byte));
 	lock_guest_regs();
-	xmm_to_cpu(reg & 15, &v);
+	legacy_save(&fx);
+	memcpy(xmm_of(&fx, reg), buf, 16);
+	legacy_restore(&fx);
 	fpregs_unlock();
 }

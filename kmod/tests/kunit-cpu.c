@@ -397,9 +397,6 @@ static void derived_limits(struct kunit *test)
 		LEAF(1, .ecx = ~0U, .edx = ~0U),
 		SUBLEAF(7, 0, .ebx = ~0U, .ecx = ~0U, .edx = ~0U),
 		SUBLEAF(0xd, 0, .eax = ~0U, .edx = ~0U),
-		LEAF(0x40000100, .eax = 0x40000101, .ebx = 0x4b4d564b,
-		     .ecx = 0x564b4d56, .edx = 0x4d),
-		LEAF(0x40000101, .eax = 9),
 		LEAF(0x80000001, .ecx = ~0U, .edx = ~0U),
 		LEAF(0x80000008, .eax = 48 << 8 | 40),
 	};
@@ -413,7 +410,6 @@ static void derived_limits(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, vcpu->cpuid.efer_reserved & EFER_NX);
 	KUNIT_EXPECT_EQ(test, vcpu->cpuid.xcr0_supported, 0ULL);
 	KUNIT_EXPECT_FALSE(test, vcpu->cpuid.tsc_aux);
-	KUNIT_EXPECT_FALSE(test, vcpu->cpuid.kvm_signature);
 	KUNIT_EXPECT_TRUE(test, vcpu->cpuid.amd);
 
 	/* claiming a feature that keel does not offer does not enable it */
@@ -424,8 +420,6 @@ static void derived_limits(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, vcpu->cpuid.cr4_reserved & X86_CR4_LA57);
 	KUNIT_EXPECT_TRUE(test, vcpu->cpuid.efer_reserved & EFER_SVME);
 	KUNIT_EXPECT_EQ(test, vcpu->cpuid.xcr0_supported & ~keel_host_xcr0(), 0ULL);
-	KUNIT_EXPECT_TRUE(test, vcpu->cpuid.kvm_signature);
-	KUNIT_EXPECT_EQ(test, vcpu->cpuid.kvm_features, 9U);
 }
 
 static void xcr0_rules(struct kunit *test)
