@@ -199,6 +199,7 @@ static void guest_counter(void)
 {
 	volatile u64 *p = (volatile u64 *)GPA_USER;
 
+	guest_spins();
 	while (!stop) {
 		for (u32 i = 0; i < PAGES; i++)
 			p[i * PAGE_SIZE / 8]++;

@@ -135,6 +135,7 @@ static volatile u32 ready[2];
 
 static void guest_sse_pair(u64 me)
 {
+	guest_spins();
 	fill((u8 *)&want[me], sizeof(want[me]), 10 + 100 * me);
 	sse_load(&want[me]);
 	ready[me] = 1;

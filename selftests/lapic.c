@@ -283,7 +283,7 @@ static void guest_spin_for_timer(void)
 	apic_write(APIC_TMICT, 2000000);
 	guest_sti();
 	/* No exit of its own: the timer has to come in from outside. */
-	GUEST_WAIT(irqs[0x73] >= 3);
+	GUEST_WAIT_BUSY(irqs[0x73] >= 3);
 	guest_cli();
 	guest_done();
 }

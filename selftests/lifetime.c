@@ -11,6 +11,7 @@ static volatile u32 stop, count;
 
 static void guest_spin(void)
 {
+	guest_spins();
 	while (!stop)
 		count++;
 	guest_done();
@@ -335,6 +336,7 @@ static void guest_checks_itself(void)
 {
 	u64 a = 0x123456789abcdefULL, i = 0;
 
+	guest_spins();
 	while (!stop) {
 		u64 b = a;
 

@@ -418,6 +418,7 @@ static void guest_spinner(void)
 	static u64 last[SPIN_PAGES];
 	volatile u64 *p = (volatile u64 *)GPA_USER;
 
+	guest_spins();
 	while (!stop) {
 		for (u32 i = 0; i < SPIN_PAGES; i++) {
 			u64 v = p[AT(i * PAGE_SIZE)];

@@ -236,6 +236,7 @@ static volatile u32 stop, bad_value, saw_a, saw_b, saw_mmio;
 
 static void guest_spin_reader(void)
 {
+	guest_spins();
 	while (!stop) {
 		u32 val = mmio_read32(GPA_USER);
 
@@ -312,6 +313,7 @@ static void guest_spin_writer(void)
 {
 	u32 i = 0;
 
+	guest_spins();
 	while (!stop)
 		mmio_write32(GPA_USER, ++i);
 	guest_done();

@@ -342,6 +342,7 @@ static volatile int run_ret;
 
 static void guest_spin(void)
 {
+	guest_spins();
 	while (!stop)
 		spinning++;
 	guest_done();

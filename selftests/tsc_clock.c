@@ -15,6 +15,7 @@ static void guest_ping_pong(u64 me)
 {
 	u32 n = 300 * keel_scale;
 
+	guest_spins();
 	while (turn < n) {
 		u64 t;
 

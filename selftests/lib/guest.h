@@ -127,17 +127,39 @@ do {									\
 		GUEST_FAIL(#a " == " #b, __a, __b);			\
 } while (0)
 
-/* Wait for something another CPU, a timer or the host will do. */
-#define GUEST_WAIT(cond)						\
+/* Wait without an exit: interrupts have to be on, see below. */
+#define GUEST_WAIT_BUSY(cond)						\
 do {									\
 	while (!(cond))							\
 		asm volatile("pause" : : : "memory");			\
+} while (0)
+
+/*
+ * Wait for something another CPU, a timer or the host will do. CPUID leaves the
+ * guest now and then: Bochs 2.7 on VMX does not let a host's interrupt in as
+ * long as the guest that was entered with IF clear stays as it is, so the only
+ * CPU would never do anything else again.
+ */
+#define GUEST_WAIT(cond)						\
+do {									\
+	for (u32 __n = 0; !(cond); __n++) {				\
+		asm volatile("pause" : : : "memory");			\
+		if ((__n & 0xff) == 0xff)				\
+			guest_relax();					\
+	}								\
 } while (0)
 
 static inline void guest_cpuid(u32 leaf, u32 index, u32 *a, u32 *b, u32 *c, u32 *d)
 {
 	asm volatile("cpuid" : "=a"(*a), "=b"(*b), "=c"(*c), "=d"(*d)
 		     : "a"(leaf), "c"(index));
+}
+
+static inline void guest_relax(void)
+{
+	u32 a, b, c, d;
+
+	guest_cpuid(0, 0, &a, &b, &c, &d);
 }
 
 static inline u64 rdmsr(u32 msr)
@@ -222,6 +244,12 @@ READ_CR(8)
 static inline void guest_sti(void)
 {
 	asm volatile("sti" : : : "memory");
+}
+
+/* At the start of what runs for long without an exit, see GUEST_WAIT(). */
+static inline void guest_spins(void)
+{
+	guest_sti();
 }
 
 static inline void guest_cli(void)

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Each allocation of each call fails once, by /proc/self/fail-nth: the call must
+ * say so and leave nothing behind. Wants a kernel with CONFIG_FAULT_INJECTION,
+ * FAILSLAB and FAIL_PAGE_ALLOC; others skip it.
+ */
+
+#include <sys/eventfd.h>
+
+#include "lib/test.h"
+
+#define FAIL_NTH	"/proc/thread-self/fail-nth"
+#define MAX_NTH		2000
+
+static bool write_file(const char *path, const char *val)
+{
+	int fd = open(path, O_WRONLY);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	ok = write(fd, val, strlen(val)) == (ssize_t)strlen(val);
+	close(fd);
+	return ok;
+}
+
+/* Allocations that may sleep are what is interesting: do not spare them. */
+static bool arm(void)
+{
+	bool slab, page;
+
+	if (access(FAIL_NTH, W_OK))
+		return false;
+	slab = write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
+	page = write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N");
+	write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N");
+	write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0");
+	write_file("/sys/kernel/debug/failslab/verbose", "0");
+	write_file("/sys/kernel/debug/fail_page_alloc/verbose", "0");
+	return slab || page;
+}
+
+static void set_nth(int n)
+{
+	char buf[16];
+
+	snprintf(buf, sizeof(buf), "%d", n);
+	if (!write_file(FAIL_NTH, buf))
+		fail("write to " FAIL_NTH);
+}
+
+/* What is left of the count; 0: a failure was injected. */
+static int left(void)
+{
+	char buf[16] = "";
+	int fd = open(FAIL_NTH, O_RDONLY);
+
+	if (fd < 0 || read(fd, buf, sizeof(buf) - 1) <= 0)
+		fail("read of " FAIL_NTH);
+	close(fd);
+	return atoi(buf);
+}
+
+struct ctx {
+	int dev, vm, vcpu;
+	void *mem;
+	struct kvm_cpuid2 *cpuid;
+};
+
+static void guest_ok(void)
+{
+	guest_done();
+}
+
+static int op_create_vm(struct ctx *c)
+{
+	int fd = sys_ioctl(c->dev, KVM_CREATE_VM, 0);
+
+	if (fd >= 0)
+		close(fd);
+	return fd;
+}
+
+static int op_irqchip(struct ctx *c)
+{
+	return sys_ioctl(c->vm, KVM_CREATE_IRQCHIP, 0);
+}
+
+static int op_pit(struct ctx *c)
+{
+	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+	int ret = sys_ioctl(c->vm, KVM_CREATE_IRQCHIP, 0);
+
+	return ret ? ret : sys_ioctl(c->vm, KVM_CREATE_PIT2, &pit);
+}
+
+static int op_vcpu(struct ctx *c)
+{
+	int ret = sys_ioctl(c->vm, KVM_CREATE_IRQCHIP, 0);
+	int fd = ret ? ret : sys_ioctl(c->vm, KVM_CREATE_VCPU, 0);
+	void *run;
+
+	if (fd < 0)
+		return fd;
+	run = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (run != MAP_FAILED)
+		munmap(run, PAGE_SIZE);
+	close(fd);
+	return 0;
+}
+
+static int op_memslot(struct ctx *c)
+{
+	struct kvm_userspace_memory_region r = {
+		.flags = KVM_MEM_LOG_DIRTY_PAGES, .memory_size = 64 * PAGE_SIZE,
+		.userspace_addr = (uintptr_t)c->mem,
+	};
+	u64 map[1];
+	struct kvm_dirty_log log = { .dirty_bitmap = map };
+	int ret = sys_ioctl(c->vm, KVM_SET_USER_MEMORY_REGION, &r);
+
+	if (ret)
+		return ret;
+	ret = sys_ioctl(c->vm, KVM_GET_DIRTY_LOG, &log);
+	r.guest_phys_addr = 0x100000;
+	if (!ret)
+		ret = sys_ioctl(c->vm, KVM_SET_USER_MEMORY_REGION, &r);
+	r.memory_size = 0;
+	if (!ret)
+		ret = sys_ioctl(c->vm, KVM_SET_USER_MEMORY_REGION, &r);
+	return ret;
+}
+
+static int op_eventfds(struct ctx *c)
+{
+	int fd = eventfd(0, EFD_NONBLOCK), ret;
+	struct kvm_irqfd irqfd = { .fd = fd, .gsi = 5 };
+	struct kvm_ioeventfd io = {
+		.fd = fd, .addr = 0x500, .len = 2, .flags = KVM_IOEVENTFD_FLAG_PIO,
+	};
+	struct kvm_irq_routing none = { .nr = 0 };
+
+	if (fd < 0)
+		return -ENOMEM;
+	ret = sys_ioctl(c->vm, KVM_CREATE_IRQCHIP, 0);
+	if (!ret)
+		ret = sys_ioctl(c->vm, KVM_IRQFD, &irqfd);
+	if (!ret)
+		ret = sys_ioctl(c->vm, KVM_IOEVENTFD, &io);
+	if (!ret)
+		ret = sys_ioctl(c->vm, KVM_SET_GSI_ROUTING, &none);
+	close(fd);
+	return ret;
+}
+
+static int op_state(struct ctx *c)
+{
+	static struct kvm_xsave x;
+	struct kvm_sregs s;
+	int fd = sys_ioctl(c->vm, KVM_CREATE_VCPU, 0), ret;
+
+	if (fd < 0)
+		return fd;
+	ret = sys_ioctl(fd, KVM_SET_CPUID2, c->cpuid);
+	if (!ret)
+		ret = sys_ioctl(fd, KVM_GET_XSAVE, &x);
+	if (!ret)
+		ret = sys_ioctl(fd, KVM_SET_XSAVE, &x);
+	if (!ret)
+		ret = sys_ioctl(fd, KVM_GET_SREGS, &s);
+	if (!ret)
+		ret = sys_ioctl(fd, KVM_SET_SREGS, &s);
+	close(fd);
+	return ret;
+}
+
+/* Run @op on a new VM with the 1st, 2nd, ... allocation failing. */
+static int inject(struct __test_metadata *_metadata, int (*op)(struct ctx *))
+{
+	struct ctx c = { .dev = dev_open() };
+	int n, injected = 0;
+
+	c.cpuid = cpuid_supported(c.dev);
+	c.mem = mmap(NULL, 64 * PAGE_SIZE, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (n = 1; n < MAX_NTH; n++) {
+		int ret, rest;
+
+		c.vm = sys_ioctl(c.dev, KVM_CREATE_VM, 0);
+		ASSERT_LE(0, c.vm);
+		set_nth(n);
+		ret = op(&c);
+		rest = left();
+		set_nth(0);
+		close(c.vm);
+		if (rest) {
+			/* It took fewer allocations than that. */
+			EXPECT_LE(0, ret);
+			break;
+		}
+		injected++;
+		/* The failure is reported, or was survived. */
+		EXPECT_TRUE(ret >= 0 || ret == -ENOMEM || ret == -EFAULT ||
+			    ret == -EINTR || ret == -EAGAIN)
+			TH_LOG("%d at allocation %d", ret, n);
+	}
+	fprintf(stderr, "# %d failures\n", injected);
+	EXPECT_LT(0, injected);
+	EXPECT_GT(MAX_NTH, n);
+	munmap(c.mem, 64 * PAGE_SIZE);
+	free(c.cpuid);
+	close(c.dev);
+	return injected;
+}
+
+#define FAULT_TEST(name)						\
+TEST(name)								\
+{									\
+	if (!arm())							\
+		SKIP(return, "no fault injection in this kernel");	\
+	inject(_metadata, op_##name);					\
+}
+
+FAULT_TEST(create_vm)
+FAULT_TEST(irqchip)
+FAULT_TEST(pit)
+FAULT_TEST(vcpu)
+FAULT_TEST(memslot)
+FAULT_TEST(eventfds)
+FAULT_TEST(state)
+
+/* KVM_RUN takes page tables and pages: it says so, and can be repeated. */
+TEST(run)
+{
+	int n;
+
+	if (!arm())
+		SKIP(return, "no fault injection in this kernel");
+	for (n = 1; n < 200; n++) {
+		struct vm *vm = vm_create(VM_IRQCHIP);
+		struct vcpu *vcpu = vcpu_create(vm);
+		int ret, rest;
+
+		vcpu_set_long(vcpu, guest_ok);
+		set_nth(n);
+		ret = vcpu_run(vcpu);
+		rest = left();
+		set_nth(0);
+		EXPECT_TRUE(ret == 0 || ret == -ENOMEM || ret == -EFAULT ||
+			    ret == -EINTR)
+			TH_LOG("%d at allocation %d", ret, n);
+		if (ret)
+			guest_run_done(vcpu);
+		vm_destroy(vm);
+		if (rest)
+			break;
+	}
+	EXPECT_GT(200, n);
+}
