@@ -268,7 +268,7 @@ static void lapic_init_and_sipi(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vcpu->lapic->events, BIT(KEEL_LAPIC_INIT));
 	keel_lapic_write(l, APIC_ICR, APIC_DM_STARTUP | 0x9b);
 	KUNIT_EXPECT_EQ(test, vcpu->lapic->events, BIT(KEEL_LAPIC_INIT) | BIT(KEEL_LAPIC_SIPI));
-	KUNIT_EXPECT_EQ(test, keel_lapic_sipi_vector(vcpu), 0x9b);
+	KUNIT_EXPECT_EQ(test, vcpu->lapic->sipi_vector, 0x9b);
 	WRITE_ONCE(vcpu->lapic->events, 0);
 	/* level de-assert is not an INIT */
 	keel_lapic_write(l, APIC_ICR, APIC_DM_INIT | APIC_INT_LEVELTRIG);
