@@ -304,6 +304,56 @@ TEST(avx_survives_exits)
 	vm_destroy(vm);
 }
 
+/*
+ * Vector moves from and to a device are emulated: one register changes, by
+ * its lower 128 bits, and no other, although the host uses them in between.
+ */
+#define VEC_FROM	0x20	/* offsets in the device */
+#define VEC_TO		0x50
+
+static u8 vec_dev[0x80] __attribute__((aligned(16)));
+
+static void guest_vector_mmio(void)
+{
+	fill((u8 *)&want[0], sizeof(want[0]), 5);
+	asm volatile(ALL16(LOAD)
+		     "movups %c2(%1), %%xmm9\n\t"
+		     "movups %%xmm3, %c3(%1)\n\t"
+		     : : "r"(&want[0]), "r"(GPA_MMIO), "i"(VEC_FROM), "i"(VEC_TO)
+		     : "memory");
+	sse_store(&got[0]);
+	guest_done();
+}
+
+TEST(vector_moves_to_a_device)
+{
+	struct vm *vm = vm_create(0);
+	struct vcpu *vcpu = vcpu_create(vm);
+	struct kvm_run *run = vcpu->run;
+	u32 exits = 0;
+
+	fill(vec_dev, sizeof(vec_dev), 200);
+	vcpu_set_long(vcpu, guest_vector_mmio);
+	while (guest_run(vcpu) == UCALL_NONE) {
+		u64 off = run->mmio.phys_addr - GPA_MMIO;
+
+		ASSERT_EQ(KVM_EXIT_MMIO, run->exit_reason);
+		ASSERT_TRUE(run->mmio.len <= 8 && off + run->mmio.len <= sizeof(vec_dev));
+		if (run->mmio.is_write)
+			memcpy(vec_dev + off, run->mmio.data, run->mmio.len);
+		else
+			memcpy(run->mmio.data, vec_dev + off, run->mmio.len);
+		host_clobbers();
+		exits++;
+	}
+	EXPECT_EQ(4, exits);
+	EXPECT_EQ(0, memcmp(got[0].xmm[9], vec_dev + VEC_FROM, 16));
+	EXPECT_EQ(0, memcmp(want[0].xmm[3], vec_dev + VEC_TO, 16));
+	memcpy(got[0].xmm[9], want[0].xmm[9], 16);
+	EXPECT_EQ(0, memcmp(&got[0], &want[0], sizeof(got[0])));
+	vm_destroy(vm);
+}
+
 /* CR0.TS and EM belong to the guest: #NM is its own affair. */
 static volatile u32 nm_count;
 
