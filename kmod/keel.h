@@ -134,9 +134,7 @@ enum keel_request {
 	KEEL_REQ_TLB_FLUSH,	/* guest-linear translations of this vCPU are stale */
 	KEEL_REQ_CLOCK,		/* rewrite the guest's pvclock page */
 	KEEL_REQ_TRIPLE_FAULT,	/* give KVM_EXIT_SHUTDOWN */
-	KEEL_REQ_UNBLOCK,	/* leave HLT: something to look at */
 	KEEL_REQ_IOAPIC_EOI,	/* give KVM_EXIT_IOAPIC_EOI for vcpu->eoi_vector */
-	KEEL_REQ_STEAL,		/* account steal time */
 };
 
 /*
@@ -215,7 +213,6 @@ struct keel_vcpu {
 	struct keel_exit exit;			/* [O] the last exit, decoded */
 	sigset_t sigset;			/* [O] KVM_SET_SIGNAL_MASK */
 	bool sigset_active;			/* [O] */
-	u32 guest_debug;			/* [O] KVM_GUESTDBG_ */
 
 	/* memory */
 	u64 tlb_gen;				/* [O] vm->mmu.tlb_gen at the last flush */
@@ -240,11 +237,12 @@ extern const struct keel_backend *keel_backend;
  * keel_hardware_get() - switch the extension on, on every CPU
  *
  * Context: process, may sleep.
- * Return: 0, or -EBUSY when another hypervisor owns it (logged), -EIO when a
- * CPU refused.
+ * Return: 0, or -EBUSY when a CPU refused, since another hypervisor owns it or
+ * the machine is going down (logged).
  */
 int keel_hardware_get(void);
 void keel_hardware_put(void);
+bool keel_hardware_on(void);	/* on this CPU; preemption off */
 
 /* vm.c */
 int keel_vm_create(unsigned long type);
@@ -256,7 +254,6 @@ void keel_vm_put(struct keel_vm *vm);
  * Every later ioctl on it and its vCPUs answers EIO. From any context.
  */
 void keel_vm_kill(struct keel_vm *vm, const char *why);
-bool keel_file_is_vm(struct file *file);
 
 /* vcpu.c */
 int keel_vcpu_create(struct keel_vm *vm, unsigned long id);

@@ -32,6 +32,12 @@ static int hardware_users;		/* under hardware_lock and cpus_read_lock() */
 static atomic_t enable_failed;
 static DEFINE_PER_CPU(bool, hardware_on);
 
+/* A CPU that came online later and refused has it off: no guest enters there. */
+bool keel_hardware_on(void)
+{
+	return __this_cpu_read(hardware_on);
+}
+
 /* On the CPU, interrupts off: by IPI, or by the hotplug machinery. */
 static void cpu_enable(void *unused)
 {
@@ -147,8 +153,11 @@ static KEEL_SYSCORE(keel_syscore, keel_suspend, keel_resume);
  */
 static int keel_reboot(struct notifier_block *nb, unsigned long code, void *data)
 {
+	/* under the lock: or a first VM could switch it on again after us */
+	mutex_lock(&hardware_lock);
 	WRITE_ONCE(keel_rebooting, true);
 	on_each_cpu(cpu_disable, NULL, 1);
+	mutex_unlock(&hardware_lock);
 	return NOTIFY_OK;
 }
 
@@ -321,7 +330,7 @@ static void __exit keel_exit(void)
 	keel_syscore_unregister(&keel_syscore);
 	keel_debugfs_exit();
 	cpuhp_remove_state_nocalls(KEEL_CPUHP_STATE);
-	/* VMs are freed by RCU callbacks of ours */
+	/* slot arrays and buses are freed by callbacks of ours */
 	rcu_barrier();
 	if (keel_backend->exit)
 		keel_backend->exit();

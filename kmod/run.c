@@ -35,7 +35,7 @@ static bool must_wake(struct keel_vcpu *vcpu)
 	if (vcpu->mp_state != KVM_MP_STATE_HALTED)
 		return false;
 	if (vcpu->events.exception.pending || vcpu->events.exception.injected ||
-	    vcpu->events.interrupt.injected)
+	    vcpu->events.interrupt.injected || vcpu->events.nmi.injected)
 		return true;
 	if ((atomic_read(&vcpu->nmi_queued) || vcpu->events.nmi.pending) &&
 	    !keel_backend->nmi_blocked(vcpu))
@@ -81,13 +81,14 @@ static int serve_requests(struct keel_vcpu *vcpu)
 	}
 	if (keel_take_request(vcpu, KEEL_REQ_CLOCK))
 		keel_clock_update(vcpu);
-	keel_take_request(vcpu, KEEL_REQ_UNBLOCK);
 	if (vcpu->lapic && keel_lapic_has_events(vcpu)) {
 		keel_lapic_accept_events(vcpu);
 		if (vcpu->mp_state != KVM_MP_STATE_RUNNABLE)
 			return KEEL_RESUME;
 	}
-	if (keel_take_request(vcpu, KEEL_REQ_EVENT))
+	/* asleep it takes no events: what is given to it now could go stale */
+	if (vcpu->mp_state == KVM_MP_STATE_RUNNABLE &&
+	    keel_take_request(vcpu, KEEL_REQ_EVENT))
 		keel_events_inject(vcpu);
 	return KEEL_RESUME;
 }
@@ -141,6 +142,12 @@ static int enter_guest(struct keel_vcpu *vcpu)
 		keel_request(vcpu, KEEL_REQ_EVENT);
 		vcpu->stats.entry_called_off++;
 		return KEEL_RESUME;
+	}
+	if (unlikely(!keel_hardware_on())) {
+		WRITE_ONCE(vcpu->mode, KEEL_OUTSIDE_GUEST);
+		local_irq_enable();
+		preempt_enable();
+		return -EIO;
 	}
 	flush_if_stale(vcpu);
 	clear_injected(&vcpu->events);

@@ -207,11 +207,6 @@ int keel_vm_create(unsigned long type)
 	return fd;
 }
 
-bool keel_file_is_vm(struct file *file)
-{
-	return file && file->f_op == &keel_vm_fops;
-}
-
 /* ---- ioctls that set one thing ---- */
 
 static long set_tss_addr(struct keel_vm *vm, void *data, unsigned long arg)
@@ -289,7 +284,13 @@ static long irq_line(struct keel_vm *vm, void *data, unsigned long arg)
 
 static long set_gsi_routing(struct keel_vm *vm, void *data, unsigned long arg)
 {
-	return keel_ioctl_set_gsi_routing(vm, (void __user *)arg);
+	long ret;
+
+	/* not while the chips that routes lead to come, or fail to */
+	mutex_lock(&vm->lock);
+	ret = keel_ioctl_set_gsi_routing(vm, (void __user *)arg);
+	mutex_unlock(&vm->lock);
+	return ret;
 }
 
 static long vm_stats_fd(struct keel_vm *vm, void *data, unsigned long arg)
