@@ -6,7 +6,7 @@
 #include <asm/asm.h>
 #include <asm/nospec-branch.h>
 
-/* enum keel_gpr is the hardware's order; svm.c asserts it */
+/* enum keel_gpr is the hardware's order; svm/internal.h asserts it */
 #define GPR(n)		(8 * (n))
 
 	.section .noinstr.text, "ax"
@@ -90,6 +90,7 @@ SYM_FUNC_START(keel_svm_enter)
 	UNTRAIN_RET_VM
 #else
 	UNTRAIN_RET
+	ALTERNATIVE "", "call entry_ibpb", X86_FEATURE_IBPB_ON_VMEXIT
 #endif
 
 	/* keep the guest's values from speculative use */

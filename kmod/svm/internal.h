@@ -15,6 +15,11 @@
 static_assert(sizeof(struct vmcb_control_area) == 0x400);
 static_assert(offsetof(struct vmcb, save) == 0x400);
 
+/* entry.S knows these */
+static_assert(offsetof(struct keel_regs, gpr) == 0);
+static_assert(KEEL_RCX == 1 && KEEL_RDX == 2 && KEEL_RBX == 3 && KEEL_RBP == 5 &&
+	      KEEL_RSI == 6 && KEEL_RDI == 7 && KEEL_R8 == 8 && KEEL_R15 == 15);
+
 /**
  * struct svm_caps - what this machine's SVM can, read once by probe()
  */

@@ -600,10 +600,14 @@ static void svm_enter(struct keel_vcpu *vcpu)
 	asm volatile("clgi" ::: "memory");
 	enter_noinstr(svm, page_to_phys(sc->host));
 	asm volatile("stgi" ::: "memory");
+	/* an intercepted machine check was not delivered: the host's handler must run */
+	if (unlikely(vmcb->control.exit_code == SVM_EXIT_EXCP_BASE + MC_VECTOR))
+		asm volatile("int $18");
 
 	if (xsave)
 		save_xcr0(vcpu, host_xcr0);
-	if (unlikely(breakpoints) && hw_breakpoint_active())
+	/* the exit switched all breakpoints off, the host's too */
+	if (hw_breakpoint_active())
 		hw_breakpoint_restore();
 
 	r->gpr[KEEL_RAX] = vmcb->save.rax;
@@ -712,12 +716,6 @@ static void svm_set_tsc_offset(struct keel_vcpu *vcpu, u64 offset)
 	to_svm(vcpu)->vmcb->control.tsc_offset = offset;
 }
 
-static void svm_set_exception_bitmap(struct keel_vcpu *vcpu, u32 bitmap)
-{
-	to_svm(vcpu)->vmcb->control.intercepts[INTERCEPT_EXCEPTION] =
-		bitmap | BIT(DB_VECTOR) | BIT(AC_VECTOR) | BIT(MC_VECTOR);
-}
-
 static void svm_dump(struct keel_vcpu *vcpu)
 {
 	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
@@ -756,7 +754,6 @@ const struct keel_backend keel_svm_backend = {
 	.nmi_window = svm_nmi_window,
 	.flush_tlb = svm_flush_tlb,
 	.set_tsc_offset = svm_set_tsc_offset,
-	.set_exception_bitmap = svm_set_exception_bitmap,
 	.cr_valid = svm_cr_valid,
 	.dump = svm_dump,
 	.hw_reason_name = svm_reason_name,
