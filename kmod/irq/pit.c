@@ -488,6 +488,8 @@ int keel_pit_create(struct keel_vm *vm, u32 flags)
 	pit->has_speaker = flags & KVM_PIT_SPEAKER_DUMMY;
 	err = plug(vm, pit);
 	if (err) {
+		/* a vCPU may have found some of its ports, and armed it */
+		hrtimer_cancel(&pit->timer);
 		kfree(pit);
 		return err;
 	}
