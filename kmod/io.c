@@ -437,10 +437,22 @@ static int op_sse_write(void *opaque, unsigned int reg, const u8 *val)
 	return INSN_OK;
 }
 
+/* SDM vol. 3, 18.2.4: any access to a debug register traps while DR7.GD is set. */
+static int general_detect(struct keel_vcpu *vcpu, struct insn_fault *fault)
+{
+	keel_need(vcpu, KEEL_DRS);
+	if (!(vcpu->regs.dr7 & KEEL_DR7_GD))
+		return INSN_OK;
+	*fault = (struct insn_fault){ .vector = X86_TRAP_DB };
+	return INSN_FAULT;
+}
+
 static int op_read_dr(void *opaque, unsigned int nr, u64 *val, struct insn_fault *fault)
 {
 	struct emulation *em = opaque;
 
+	if (general_detect(em->vcpu, fault))
+		return INSN_FAULT;
 	return keel_get_dr(em->vcpu, nr, val) ? gp_fault(fault) : INSN_OK;
 }
 
@@ -448,6 +460,8 @@ static int op_write_dr(void *opaque, unsigned int nr, u64 val, struct insn_fault
 {
 	struct emulation *em = opaque;
 
+	if (general_detect(em->vcpu, fault))
+		return INSN_FAULT;
 	return keel_set_dr(em->vcpu, nr, val) ? gp_fault(fault) : INSN_OK;
 }
 
@@ -568,6 +582,8 @@ static int queue_fault(struct keel_vcpu *vcpu, const struct insn_fault *fault)
 {
 	if (fault->vector == X86_TRAP_PF)
 		keel_queue_page_fault(vcpu, fault->cr2, fault->error);
+	else if (fault->vector == X86_TRAP_DB)	/* the only one: general detect */
+		keel_queue_db(vcpu, KEEL_DR6_BD);
 	else if (fault->has_error)
 		keel_queue_exception_error(vcpu, fault->vector, fault->error);
 	else
