@@ -135,7 +135,7 @@ struct keel_event {
  * vcpu->mutex held.
  */
 struct keel_backend {
-	const char *name;		/* "vmx", "svm" */
+	const char *name;		/* for people: "AMD SVM" */
 	size_t vcpu_size;		/* of the structure that begins with keel_vcpu */
 	const struct keel_table_format *table_format;	/* EPT or NPT */
 
@@ -195,8 +195,6 @@ struct keel_backend {
 	void (*flush_tlb)(struct keel_vcpu *vcpu);
 	/* guest TSC = host TSC + offset */
 	void (*set_tsc_offset)(struct keel_vcpu *vcpu, u64 offset);
-	/* which exceptions exit: bit per vector */
-	void (*set_exception_bitmap)(struct keel_vcpu *vcpu, u32 bitmap);
 	/* is this CR0/CR4 one the CPU accepts in guest mode? */
 	bool (*cr_valid)(struct keel_vcpu *vcpu, u64 cr0, u64 cr4);
 	/* one line or a few of the hardware state, rate limited by the caller */

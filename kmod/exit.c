@@ -5,6 +5,7 @@
  */
 #include <linux/kvm_para.h>
 #include <linux/nospec.h>
+#include <linux/ratelimit.h>
 #include <uapi/asm/debugreg.h>
 #include <asm/msr-index.h>
 #include <asm/processor-flags.h>
@@ -78,10 +79,24 @@ static int exit_none(struct keel_vcpu *vcpu)
 	return KEEL_RESUME;
 }
 
+/* The CPU and keel disagree about a state: what a report of it needs. */
+static void log_surprise(struct keel_vcpu *vcpu, const char *what)
+{
+	static DEFINE_RATELIMIT_STATE(limit, 60 * HZ, 5);
+	const char *name = keel_backend->hw_reason_name(vcpu->exit.hw_reason);
+
+	if (!__ratelimit(&limit))
+		return;
+	pr_notice("VM %s, vCPU %u: %s: %s (%#llx)\n", vcpu->vm->name, vcpu->id, what,
+		  name ?: "no name", vcpu->exit.hw_reason);
+	keel_backend->dump(vcpu);
+}
+
 static int exit_fail_entry(struct keel_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 
+	log_surprise(vcpu, "the CPU refused the guest's state");
 	run->exit_reason = KVM_EXIT_FAIL_ENTRY;
 	run->fail_entry.hardware_entry_failure_reason = vcpu->exit.hw_reason;
 	run->fail_entry.cpu = raw_smp_processor_id();
@@ -347,6 +362,7 @@ static int exit_triple_fault(struct keel_vcpu *vcpu)
 
 static int exit_unknown(struct keel_vcpu *vcpu)
 {
+	log_surprise(vcpu, "an exit that keel does not know");
 	return keel_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON);
 }
 

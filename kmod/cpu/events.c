@@ -326,8 +326,7 @@ int keel_ioctl_get_events(struct keel_vcpu *vcpu, struct kvm_vcpu_events *e)
 	e->nmi.injected = ev->nmi.injected;
 	e->nmi.pending = !!ev->nmi.pending;
 	e->nmi.masked = keel_backend->nmi_blocked(vcpu);
-	if (vcpu->lapic)
-		e->sipi_vector = keel_lapic_sipi_vector(vcpu);
+	/* sipi_vector is for KVM_SET_VCPU_EVENTS only */
 
 	e->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW |
 		   KVM_VCPUEVENT_VALID_SMM;

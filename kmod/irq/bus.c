@@ -208,13 +208,3 @@ int keel_mmio_write(struct keel_vcpu *vcpu, gpa_t gpa, int len, const void *data
 	srcu_read_unlock(&vm->srcu, idx);
 	return ret;
 }
-
-int keel_mmio_write_any(struct keel_vcpu *vcpu, gpa_t gpa)
-{
-	struct keel_vm *vm = vcpu->vm;
-	int idx = srcu_read_lock(&vm->srcu);
-	int ret = bus_access(vm, KEEL_BUS_MMIO, gpa, 0, NULL, NULL);
-
-	srcu_read_unlock(&vm->srcu, idx);
-	return ret;
-}

@@ -50,7 +50,6 @@ void keel_vcpu_deliver_sipi(struct keel_vcpu *vcpu, u8 vector);
 
 int keel_lapic_get_state(struct keel_vcpu *vcpu, struct kvm_lapic_state *s);
 int keel_lapic_set_state(struct keel_vcpu *vcpu, const struct kvm_lapic_state *s);
-void keel_lapic_get_vcpu_events(struct keel_vcpu *vcpu, struct kvm_vcpu_events *e);
 /* Let others address it: after the vCPU is in vm->vcpus. Under vm->lock. */
 void keel_lapic_publish(struct keel_vcpu *vcpu);
 /* KVM_SET_MP_STATE(SIPI_RECEIVED): a SIPI with the vector set below is waiting */
@@ -58,7 +57,6 @@ void keel_lapic_queue_sipi(struct keel_vcpu *vcpu);
 /* KVM_INTERRUPT in split mode: the userspace PIC's. 0, or -EEXIST: one waits */
 int keel_lapic_queue_extint(struct keel_vcpu *vcpu, u8 vector);
 void keel_lapic_set_sipi_vector(struct keel_vcpu *vcpu, u8 vector);
-u8 keel_lapic_sipi_vector(struct keel_vcpu *vcpu);
 
 /* ---- irqchip.c: creation, GET/SET_IRQCHIP ---- */
 int keel_irqchip_create(struct keel_vm *vm);		/* vm->lock held */
@@ -100,8 +98,6 @@ int keel_pio_read(struct keel_vcpu *vcpu, u16 port, int len, void *data);
 int keel_pio_write(struct keel_vcpu *vcpu, u16 port, int len, const void *data);
 int keel_mmio_read(struct keel_vcpu *vcpu, gpa_t gpa, int len, void *data);
 int keel_mmio_write(struct keel_vcpu *vcpu, gpa_t gpa, int len, const void *data);
-/* A write of unknown length and data: 0 when an ioeventfd of length 0 took it. */
-int keel_mmio_write_any(struct keel_vcpu *vcpu, gpa_t gpa);
 
 /* ---- coalesced.c ---- */
 int keel_ioctl_register_coalesced(struct keel_vm *vm, const struct kvm_coalesced_mmio_zone *z);

@@ -327,21 +327,10 @@ void keel_lapic_queue_sipi(struct keel_vcpu *vcpu)
 	keel_request(vcpu, KEEL_REQ_EVENT);
 }
 
-void keel_lapic_get_vcpu_events(struct keel_vcpu *vcpu, struct kvm_vcpu_events *e)
-{
-	/* the flag that would make it valid is for KVM_SET_VCPU_EVENTS only */
-	e->sipi_vector = 0;
-}
-
 void keel_lapic_set_sipi_vector(struct keel_vcpu *vcpu, u8 vector)
 {
 	if (vcpu->lapic)
 		WRITE_ONCE(vcpu->lapic->sipi_vector, vector);
-}
-
-u8 keel_lapic_sipi_vector(struct keel_vcpu *vcpu)
-{
-	return vcpu->lapic ? READ_ONCE(vcpu->lapic->sipi_vector) : 0;
 }
 
 /* ---- interprocessor interrupts ---- */

@@ -231,7 +231,6 @@ int vmx_probe(void)
 
 	rdmsrl(MSR_IA32_VMX_MISC, misc);
 	vmx_caps.zero_len_event = misc & VMX_MISC_ZERO_LEN_INS;
-	vmx_caps.ple = vmx_caps.cpu2 & SECONDARY_EXEC_PAUSE_LOOP_EXITING;
 	vmx_caps.tsc_aux = boot_cpu_has(X86_FEATURE_RDTSCP) &&
 			   (vmx_caps.cpu2 & SECONDARY_EXEC_ENABLE_RDTSCP);
 	rdmsrl(MSR_IA32_VMX_CR0_FIXED0, vmx_caps.cr0_fixed0);

@@ -31,7 +31,6 @@ struct vmx_caps {
 	bool invept_context;	/* INVEPT can flush one EPT pointer */
 	bool invvpid_context;	/* INVVPID can flush one VPID */
 	bool zero_len_event;	/* software events may have length 0 */
-	bool ple;
 	bool flush_l1d;
 	bool tsc_aux;
 	u64 host_xcr0;

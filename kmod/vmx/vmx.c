@@ -811,11 +811,6 @@ static void vmx_set_tsc_offset(struct keel_vcpu *vcpu, u64 offset)
 	to_vmx(vcpu)->want.tsc_offset = offset;
 }
 
-static void vmx_set_exception_bitmap(struct keel_vcpu *vcpu, u32 bitmap)
-{
-	to_vmx(vcpu)->want.exceptions = bitmap | VECTORS_THAT_EXIT;
-}
-
 const struct keel_backend keel_vmx_backend = {
 	.name = "vmx",
 	.vcpu_size = sizeof(struct vmx_vcpu),
@@ -842,7 +837,6 @@ const struct keel_backend keel_vmx_backend = {
 	.nmi_window = vmx_nmi_window,
 	.flush_tlb = vmx_flush_tlb,
 	.set_tsc_offset = vmx_set_tsc_offset,
-	.set_exception_bitmap = vmx_set_exception_bitmap,
 	.cr_valid = vmx_cr_valid,
 	.dump = vmx_dump,
 	.hw_reason_name = vmx_hw_reason_name,
