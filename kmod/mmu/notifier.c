@@ -81,24 +81,18 @@ static bool is_young(struct keel_vm *vm, gfn_t start, gfn_t end)
 	return keel_tables_age(vm, start, end, false);
 }
 
-static int age(struct keel_vm *vm, hva_t start, hva_t end, bool flush)
-{
-	struct keel_mmu *mmu = &vm->mmu;
-	bool young;
-
-	/* without accessed bits, ageing is removing: that is always flushed */
-	write_lock(&mmu->lock);
-	young = each_range(vm, start, end, make_old);
-	if (young && (flush || !mmu->format->accessed))
-		keel_flush_tlbs(vm);
-	write_unlock(&mmu->lock);
-	return young;
-}
-
 static int clear_flush_young(struct mmu_notifier *mn, struct mm_struct *mm,
 			     unsigned long start, unsigned long end)
 {
-	return age(notifier_vm(mn), start, end, true);
+	struct keel_vm *vm = notifier_vm(mn);
+	bool young;
+
+	write_lock(&vm->mmu.lock);
+	young = each_range(vm, start, end, make_old);
+	if (young)
+		keel_flush_tlbs(vm);
+	write_unlock(&vm->mmu.lock);
+	return young;
 }
 
 /*
@@ -108,7 +102,16 @@ static int clear_flush_young(struct mmu_notifier *mn, struct mm_struct *mm,
 static int clear_young(struct mmu_notifier *mn, struct mm_struct *mm,
 		       unsigned long start, unsigned long end)
 {
-	return age(notifier_vm(mn), start, end, false);
+	struct keel_vm *vm = notifier_vm(mn);
+	bool young;
+
+	/* without accessed bits, ageing is removing: that is always flushed */
+	if (!vm->mmu.format->accessed)
+		return clear_flush_young(mn, mm, start, end);
+	read_lock(&vm->mmu.lock);
+	young = each_range(vm, start, end, make_old);
+	read_unlock(&vm->mmu.lock);
+	return young;
 }
 
 static int test_young(struct mmu_notifier *mn, struct mm_struct *mm, unsigned long hva)
