@@ -812,7 +812,7 @@ static void vmx_set_tsc_offset(struct keel_vcpu *vcpu, u64 offset)
 }
 
 const struct keel_backend keel_vmx_backend = {
-	.name = "vmx",
+	.name = "Intel VMX",
 	.vcpu_size = sizeof(struct vmx_vcpu),
 	.table_format = &vmx_table_format,
 	.probe = vmx_probe_and_allocate,
