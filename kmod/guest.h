@@ -14,7 +14,10 @@
 #include <linux/lockdep.h>
 #include <linux/vtime.h>
 #include <asm/cpufeature.h>
+#include <asm/mce.h>
 #include <asm/nospec-branch.h>
+#include <asm/processor-flags.h>
+#include <asm/ptrace.h>
 
 #include "compat.h"
 
@@ -57,6 +60,23 @@ static __always_inline void keel_guest_trained_predictors(void)
 #ifdef X86_FEATURE_IBPB_EXIT_TO_USER
 	if (cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER))
 		this_cpu_write(x86_ibpb_exit_to_user, true);
+#endif
+}
+
+/*
+ * A machine check came while the guest ran. To the host's handler it came in
+ * userspace: memory that is broken is the VMM's, which gets SIGBUS, and is no
+ * reason to panic.
+ */
+static inline void keel_machine_check(void)
+{
+#ifdef CONFIG_X86_MCE
+	struct pt_regs regs = {
+		.cs = 3,
+		.flags = X86_EFLAGS_IF,
+	};
+
+	do_machine_check(&regs);
 #endif
 }
 

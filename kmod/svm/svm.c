@@ -602,7 +602,7 @@ static void svm_enter(struct keel_vcpu *vcpu)
 	asm volatile("stgi" ::: "memory");
 	/* an intercepted machine check was not delivered: the host's handler must run */
 	if (unlikely(vmcb->control.exit_code == SVM_EXIT_EXCP_BASE + MC_VECTOR))
-		asm volatile("int $18");
+		keel_machine_check();
 
 	if (xsave)
 		save_xcr0(vcpu, host_xcr0);

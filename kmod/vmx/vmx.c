@@ -542,22 +542,26 @@ static void vmx_flush_l1d(struct vmx_vcpu *vmx)
 
 /*
  * NMIs stay blocked after the exit until an IRET: the host's handler must run
- * before anything here can fault. INT takes the same gates as the events.
+ * before anything here can fault. INT takes the same gate as the NMI.
  */
-static __always_inline void vmx_deliver_host_event(struct vmx_vcpu *vmx)
+static __always_inline void vmx_deliver_nmi(struct vmx_vcpu *vmx)
 {
 	bool ok;
+
+	if ((u16)vmx->reason != EXIT_REASON_EXCEPTION_NMI)
+		return;
+	vmx->intr_info = vmx_read_raw(VM_EXIT_INTR_INFO, &ok);
+	if ((vmx->intr_info & INTR_INFO_INTR_TYPE_MASK) == INTR_TYPE_NMI_INTR)
+		asm volatile("int $2");
+}
+
+static bool vmx_exit_is_machine_check(const struct vmx_vcpu *vmx)
+{
 	u16 basic = vmx->reason;
 
-	if (basic == EXIT_REASON_EXCEPTION_NMI) {
-		vmx->intr_info = vmx_read_raw(VM_EXIT_INTR_INFO, &ok);
-		if ((vmx->intr_info & INTR_INFO_INTR_TYPE_MASK) == INTR_TYPE_NMI_INTR)
-			asm volatile("int $2");
-		else if ((vmx->intr_info & INTR_INFO_VECTOR_MASK) == X86_TRAP_MC)
-			asm volatile("int $18");
-	} else if (basic == EXIT_REASON_MCE_DURING_VMENTRY) {
-		asm volatile("int $18");
-	}
+	return basic == EXIT_REASON_MCE_DURING_VMENTRY ||
+	       (basic == EXIT_REASON_EXCEPTION_NMI &&
+		(vmx->intr_info & INTR_INFO_VECTOR_MASK) == X86_TRAP_MC);
 }
 
 static noinstr int vmx_enter_noinstr(struct vmx_vcpu *vmx)
@@ -573,7 +577,7 @@ static noinstr int vmx_enter_noinstr(struct vmx_vcpu *vmx)
 	regs->cr2 = native_read_cr2();
 	if (likely(r == VMX_ENTERED)) {
 		vmx->reason = vmx_read_raw(VM_EXIT_REASON, &ok);
-		vmx_deliver_host_event(vmx);
+		vmx_deliver_nmi(vmx);
 	}
 	keel_guest_exit();
 	return r;
@@ -638,6 +642,8 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 
 	r = vmx_enter_noinstr(vmx);
 
+	if (unlikely(r == VMX_ENTERED && vmx_exit_is_machine_check(vmx)))
+		keel_machine_check();
 	if (xcr0 != vmx_caps.host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, vmx_caps.host_xcr0);
 	/* Exits clear both. */
