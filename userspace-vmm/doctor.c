@@ -345,10 +345,17 @@ static void check_owner(struct doctor *d)
 		used = first_line(d, line, sizeof(line),
 				  "/sys/module/%s/refcnt", module) &&
 		       strtol(line, NULL, 10) > 0;
-		r = add(d, "other hypervisor", used ? FAIL : WARN,
-			used ? "%s is loaded and in use" :
-			"%s is loaded; idle now, but it may hold the processor's extension",
-			module);
+		if (used)
+			r = add(d, "other hypervisor", FAIL,
+				"%s is loaded and in use", module);
+		else if (!d->module && !strncmp(module, "kvm", 3))
+			r = add(d, "other hypervisor", FAIL,
+				"%s is loaded, and keel does not load beside it",
+				module);
+		else
+			r = add(d, "other hypervisor", WARN,
+				"%s is loaded; idle now, but it can take the processor's extension",
+				module);
 		fix(r, "%s%s", used ? "end its virtual machines, then " : "",
 		    owners[i].unload);
 	}

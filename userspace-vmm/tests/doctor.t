@@ -86,8 +86,10 @@ says '^FAIL +firmware lock' 'SVM locked off'
 machine amd
 mkdir -p "$tmp/m/sys/module/kvm_amd"
 echo 0 >"$tmp/m/sys/module/kvm_amd/refcnt"
-says '^note +other hypervisor +kvm_amd is loaded' 'KVM idle'
+says '^FAIL +other hypervisor +kvm_amd is loaded, and keel does not' 'KVM idle'
 says 'sudo rmmod kvm_amd kvm' 'and what to type'
+mkdir "$tmp/m/sys/module/keel"
+says '^note +other hypervisor +kvm_amd is loaded; idle' 'KVM idle beside keel'
 echo 2 >"$tmp/m/sys/module/kvm_amd/refcnt"
 says '^FAIL +other hypervisor +kvm_amd is loaded and in use' 'KVM in use'
 machine amd
