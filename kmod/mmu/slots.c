@@ -225,8 +225,6 @@ static int commit(struct keel_vm *vm, struct keel_slot *old, struct keel_slot *n
 		prev->retired_dirty = old->dirty;
 
 	write_lock(&mmu->lock);
-	if (old)
-		interval_tree_remove(&old->hva_node, &mmu->hva_tree);
 	if (new)
 		interval_tree_insert(&new->hva_node, &mmu->hva_tree);
 	rcu_assign_pointer(vm->slots, next);
@@ -234,6 +232,11 @@ static int commit(struct keel_vm *vm, struct keel_slot *old, struct keel_slot *n
 		/* faults that looked up the old slot look again */
 		mmu->seq++;
 		adapt_tables(vm, old, new);
+		/*
+		 * Only now: adapt_tables() lets the notifier in between, which
+		 * must find what is still mapped of the old slot.
+		 */
+		interval_tree_remove(&old->hva_node, &mmu->hva_tree);
 	}
 	write_unlock(&mmu->lock);
 	vm->stats.slot_updates++;
