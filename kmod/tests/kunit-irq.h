@@ -7,6 +7,7 @@
 #define KEEL_KUNIT_IRQ_H
 
 #include <kunit/test.h>
+#include <linux/delay.h>
 
 #include "../keel.h"
 #include "../irq/chips.h"
@@ -43,6 +44,19 @@ static inline bool requested(struct keel_lapic *l, u8 vector)
 static inline bool consume(struct keel_lapic *l, u8 vector)
 {
 	return test_and_clear_bit(vector & 31, keel_lapic_vec(l, APIC_IRR, vector));
+}
+
+/* Wait for it, then take it: an emulated host can be slow. */
+static inline bool arrives(struct keel_lapic *l, u8 vector)
+{
+	int i;
+
+	for (i = 0; i < 500; i++) {
+		if (consume(l, vector))
+			return true;
+		usleep_range(10000, 11000);
+	}
+	return false;
 }
 
 static inline void lapic_on(struct keel_lapic *l)

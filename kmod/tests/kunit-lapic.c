@@ -3,8 +3,6 @@
  * KUnit: LAPIC (priorities, registers, timer), who a destination names,
  * routing, buses, the coalesced ring.
  */
-#include <linux/delay.h>
-
 #include "kunit-irq.h"
 #include "../irq/irq.h"
 
@@ -332,8 +330,7 @@ static void timer_one_shot(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, requested(l, 0x80));
 
 	keel_lapic_write(l, APIC_TMICT, 250000);	/* 1 ms */
-	usleep_range(20000, 30000);
-	KUNIT_EXPECT_TRUE(test, consume(l, 0x80));
+	KUNIT_EXPECT_TRUE(test, arrives(l, 0x80));
 	KUNIT_EXPECT_EQ(test, keel_lapic_read(l, APIC_TMCCT), 0);
 	usleep_range(5000, 6000);
 	KUNIT_EXPECT_FALSE(test, requested(l, 0x80));
@@ -347,14 +344,13 @@ static void timer_one_shot(struct kunit *test)
 static void timer_periodic(struct kunit *test)
 {
 	struct keel_lapic *l = lapic_of(test, 1);
+	int i;
 
 	keel_lapic_write(l, APIC_TDCR, 0xb);
 	keel_lapic_write(l, APIC_LVTT, 0x80 | APIC_LVT_TIMER_PERIODIC);
 	keel_lapic_write(l, APIC_TMICT, 1000000);
-	usleep_range(20000, 30000);
-	KUNIT_EXPECT_TRUE(test, consume(l, 0x80));
-	usleep_range(20000, 30000);
-	KUNIT_EXPECT_TRUE(test, consume(l, 0x80));
+	KUNIT_EXPECT_TRUE(test, arrives(l, 0x80));
+	KUNIT_EXPECT_TRUE(test, arrives(l, 0x80));
 	/* targets are a whole number of periods apart */
 	KUNIT_EXPECT_LE(test, keel_lapic_read(l, APIC_TMCCT), 1000000);
 	/* a period of 1 ns is not one that the host gives */
@@ -363,7 +359,8 @@ static void timer_periodic(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, hrtimer_active(&l->timer.hrtimer));
 	/* back to one-shot: the last one, then quiet */
 	keel_lapic_write(l, APIC_LVTT, 0x80);
-	usleep_range(20000, 30000);
+	for (i = 0; i < 500 && hrtimer_active(&l->timer.hrtimer); i++)
+		usleep_range(10000, 11000);
 	KUNIT_EXPECT_FALSE(test, hrtimer_active(&l->timer.hrtimer));
 }
 
@@ -399,8 +396,7 @@ static void timer_deadline(struct kunit *test)
 	/* soon */
 	now = keel_guest_tsc(vcpu);
 	keel_lapic_set_tsc_deadline(vcpu, now + tsc_khz);
-	usleep_range(20000, 30000);
-	KUNIT_EXPECT_TRUE(test, consume(l, 0x80));
+	KUNIT_EXPECT_TRUE(test, arrives(l, 0x80));
 	KUNIT_EXPECT_EQ(test, keel_lapic_tsc_deadline(vcpu), 0);
 }
 
