@@ -157,6 +157,20 @@ vmx_watch_panic()
 	kill "$1" 2>/dev/null
 }
 
+# Bochs draws its display on a terminal that it makes up. Nobody looks at it, but
+# when it is full, after some minutes, Bochs would wait for ever.
+vmx_drain_display()
+{
+	local pts=''
+
+	while [ -z "$pts" ]; do
+		sleep 0.5
+		kill -0 "$1" 2>/dev/null || return 0
+		pts=$(sed -n 's/.*connected to screen "\([^"]*\)".*/\1/p' "$JOB/emulator.log" | head -n 1)
+	done
+	stty -F "$pts" raw -echo && exec cat "$pts" >/dev/null
+}
+
 host_vmx()
 {
 	local emulator=0 readers=() run
@@ -194,6 +208,8 @@ host_vmx()
 		tail -c +1 -f -s 0.2 --pid="$EMULATOR" "$JOB/stderr" >&2 & readers+=($!)
 	fi
 	[ "$VERBOSE" = 0 ] || { tail -n +1 -f --pid="$EMULATOR" "$JOB/kernel.log" >&2 & CHILDREN+=($!); }
+	vmx_drain_display "$EMULATOR" >/dev/null 2>&1 &
+	CHILDREN+=($!)
 	vmx_watch_panic "$EMULATOR" >/dev/null 2>&1 &
 	CHILDREN+=($! ${readers[@]+"${readers[@]}"})
 	wait "$EMULATOR" || emulator=$?
