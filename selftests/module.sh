@@ -1,0 +1,159 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The module itself: loading, refusing to load, unloading, and the machine's
+# CPUs coming and going under it. Plain sh as in busybox; keel is loaded when
+# it starts, and loaded again when it ends.
+#
+#	module.sh [FILE.ko]
+#
+# LOADS: how often to load, run a guest and unload (default 10).
+
+dir=$(dirname "$0")
+ko=$1
+for f in "$ko" "build/$(uname -r)/keel.ko" /keel/modules/keel.ko; do
+	[ -n "$f" ] && [ -f "$f" ] && ko=$f && break
+done
+n=0
+bad=0
+
+ok()
+{
+	n=$((n + 1))
+	echo "ok $n - $1"
+}
+
+not_ok()
+{
+	n=$((n + 1))
+	bad=$((bad + 1))
+	echo "not ok $n - $1"
+}
+
+skip()
+{
+	n=$((n + 1))
+	echo "ok $n - $1 # SKIP $2"
+}
+
+# check NAME COMMAND...: one test
+check()
+{
+	name=$1
+	shift
+	if "$@"; then ok "$name"; else not_ok "$name"; fi
+}
+
+loaded()
+{
+	grep -q '^keel ' /proc/modules
+}
+
+# start a VM that runs for ever: its process is $vm, its output $out
+hold()
+{
+	out=/tmp/hold.$$
+	"$dir/hold" /dev/keel "$1" >"$out" 2>&1 &
+	vm=$!
+	for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+		grep -q running "$out" && return 0
+		sleep 1
+	done
+	echo "# the guest does not run: $(cat "$out")"
+	return 1
+}
+
+drop()
+{
+	kill -9 "$vm" 2>/dev/null
+	wait "$vm" 2>/dev/null
+	rm -f "$out"
+}
+
+progress()
+{
+	a=$(tail -n 1 "$out")
+	sleep 3
+	b=$(tail -n 1 "$out")
+	[ "$a" != running ] || a=0
+	[ "$b" != running ] && [ "$b" -gt "$a" ]
+}
+
+one_load()
+{
+	insmod "$ko" && "$dir/hello" /dev/keel >/dev/null 2>&1 && rmmod keel && ! loaded
+}
+
+many_loads()
+{
+	i=0
+	while [ $i -lt "${LOADS:-10}" ]; do
+		one_load || { echo "# at load $((i + 1))"; return 1; }
+		i=$((i + 1))
+	done
+}
+
+busy()
+{
+	! rmmod keel 2>/dev/null && loaded
+}
+
+unloads_after_kill()
+{
+	drop
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		rmmod keel 2>/dev/null && return 0
+		sleep 1
+	done
+	return 1
+}
+
+second_node()
+{
+	insmod "$ko" kvm_node=1 && [ -c /dev/kvm ] && "$dir/hello" /dev/kvm >/dev/null 2>&1
+}
+
+# A CPU goes and comes back under a guest with more vCPUs than CPUs are left.
+cpu_cycle()
+{
+	echo 0 >"$cpu/online" && progress && echo 1 >"$cpu/online" && progress
+}
+
+[ -f "$ko" ] || { echo "Bail out! no keel.ko: module.sh FILE.ko"; exit 1; }
+echo "TAP version 13"
+loaded && rmmod keel
+
+check "load, run a guest, unload, ${LOADS:-10} times" many_loads
+
+insmod "$ko"
+check "a guest runs" hold 2
+check "rmmod is refused while a VM is alive" busy
+check "the guest goes on after that" progress
+cpu=/sys/devices/system/cpu/cpu1
+if [ -w $cpu/online ]; then
+	check "a CPU goes offline and comes back under the guest" cpu_cycle
+else
+	skip "a CPU goes offline and comes back under the guest" "there is one CPU"
+fi
+check "unload after the VMM was killed" unloads_after_kill
+
+check "kvm_node=1 provides /dev/kvm, which works" second_node
+rmmod keel
+check "and takes it away again" test ! -e /dev/kvm
+
+for kvm in kvm_amd kvm_intel none; do
+	modprobe $kvm 2>/dev/null && break
+done
+if [ $kvm = none ]; then
+	skip "refuse to load beside KVM" "no KVM module here"
+	skip "say who has the CPU" "no KVM module here"
+	skip "load when KVM is gone" "no KVM module here"
+else
+	check "refuse to load beside KVM" eval '! insmod "$ko" 2>/dev/null && ! loaded'
+	check "say who has the CPU" eval 'dmesg | tail -n 5 | grep -q "keel: KVM is loaded"'
+	rmmod $kvm kvm
+	check "load when KVM is gone" insmod "$ko"
+fi
+loaded || insmod "$ko"
+echo "1..$n"
+[ $bad -eq 0 ]
