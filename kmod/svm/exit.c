@@ -195,14 +195,12 @@ static void finish_iret(struct svm_vcpu *svm)
  * APM 15.7.2 "Intercepts During IDT Interrupt Delivery". INT n, INT3 and INTO
  * are executed again instead: RIP is still on them.
  */
-static void requeue_event(struct svm_vcpu *svm)
+static void requeue_event(struct svm_vcpu *svm, u32 info, u32 error)
 {
-	const struct vmcb_control_area *c = &svm->vmcb->control;
-	u32 info = c->exit_int_info;
 	struct keel_event event = {
 		.vector = info & SVM_EXITINTINFO_VEC_MASK,
 		.has_error = info & SVM_EXITINTINFO_VALID_ERR,
-		.error = c->exit_int_info_err,
+		.error = error,
 	};
 
 	switch (info & SVM_EXITINTINFO_TYPE_MASK) {
@@ -252,16 +250,22 @@ static bool decode_from_tables(struct keel_exit *e, const struct vmcb *vmcb, u32
 void svm_decode_exit(struct svm_vcpu *svm)
 {
 	struct vmcb *vmcb = svm->vmcb;
+	struct vmcb_control_area *c = &vmcb->control;
 	struct keel_exit *e = &svm->vcpu.exit;
-	u32 code = vmcb->control.exit_code;
+	u32 code = c->exit_code;
 
 	e->insn_len = 0;
 	e->hw_reason = code;
-	vmcb->control.event_inj = 0;
-	vmcb->control.tlb_ctl = TLB_CONTROL_DO_NOTHING;
+	if (unlikely(code == (u32)SVM_EXIT_ERR)) {
+		/* nothing was delivered; EVENTINJ is laid out like EXITINTINFO */
+		if (c->event_inj & SVM_EVTINJ_VALID)
+			requeue_event(svm, c->event_inj, c->event_inj_err);
+	} else if (unlikely(c->exit_int_info & SVM_EXITINTINFO_VALID)) {
+		requeue_event(svm, c->exit_int_info, c->exit_int_info_err);
+	}
+	c->event_inj = 0;
+	c->tlb_ctl = TLB_CONTROL_DO_NOTHING;
 
-	if (unlikely(vmcb->control.exit_int_info & SVM_EXITINTINFO_VALID))
-		requeue_event(svm);
 	if (unlikely(svm->iret_pending))
 		finish_iret(svm);
 

@@ -257,7 +257,7 @@ static void init_vmcb(struct svm_vcpu *svm)
 	c->int_ctl = V_INTR_MASKING_MASK;
 	c->nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
 	c->nested_cr3 = nested_root(svm->vcpu.vm);
-	c->tsc_offset = svm->vcpu.clock.tsc_offset;
+	c->tsc_offset = svm->vcpu.clock.tsc_offset + svm->vcpu.clock.tsc_lost;
 }
 
 static int svm_vcpu_create(struct keel_vcpu *vcpu)
@@ -295,14 +295,31 @@ static void svm_vcpu_reset(struct keel_vcpu *vcpu, bool init)
 	vcpu->regs.dirty = KEEL_ALL_GROUPS;
 }
 
+/* Fails softly when a reboot has switched SVM off. */
+static void save_host_state(const struct svm_cpu *sc)
+{
+	asm volatile("1: vmsave %0\n2:\n" _ASM_EXTABLE(1b, 2b)
+		     : : "a" (page_to_phys(sc->host)) : "memory");
+}
+
+/*
+ * Another thread of the VMM may have changed the LDT since the vCPU was
+ * loaded. The old one is freed then, so it must not come back with VMLOAD.
+ */
+static void save_host_ldt(const struct svm_cpu *sc)
+{
+#ifdef CONFIG_MODIFY_LDT_SYSCALL
+	if (unlikely(READ_ONCE(current->mm->context.ldt)))
+		save_host_state(sc);
+#endif
+}
+
 static void svm_vcpu_load(struct keel_vcpu *vcpu, int cpu)
 {
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
 	struct svm_vcpu *svm = to_svm(vcpu);
 
-	/* fails softly when a reboot has switched SVM off */
-	asm volatile("1: vmsave %0\n2:\n" _ASM_EXTABLE(1b, 2b)
-		     : : "a" (page_to_phys(sc->host)) : "memory");
+	save_host_state(sc);
 	if (svm->last_cpu != cpu) {
 		svm->last_cpu = cpu;
 		svm->asid_gen = 0;
@@ -566,6 +583,31 @@ static void save_xcr0(struct keel_vcpu *vcpu, u64 host)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, host);
 }
 
+/* See svm_nmi_window(). An event that is delivered first would push our TF. */
+static void begin_step(struct svm_vcpu *svm)
+{
+	struct vmcb *vmcb = svm->vmcb;
+
+	if (vmcb->control.event_inj & SVM_EVTINJ_VALID) {
+		svm->nmi_step = false;
+		/* after the next exit somebody asks for the window again */
+		keel_request(&svm->vcpu, KEEL_REQ_EVENT);
+		return;
+	}
+	svm->step_flags = vmcb->save.rflags & (X86_EFLAGS_TF | X86_EFLAGS_RF);
+	vmcb->save.rflags |= X86_EFLAGS_TF | X86_EFLAGS_RF;
+}
+
+/*
+ * VMRUN refused the state before it looked at TLB_CONTROL, so a flush that
+ * was due has not happened: choose an ASID after a flush of all.
+ */
+static void entry_failed(struct svm_vcpu *svm, struct svm_cpu *sc)
+{
+	svm->asid_gen = 0;
+	sc->next_asid = svm_caps.max_asid + 1;
+}
+
 static void svm_enter(struct keel_vcpu *vcpu)
 {
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
@@ -577,10 +619,8 @@ static void svm_enter(struct keel_vcpu *vcpu)
 	u64 host_xcr0 = 0;
 
 	write_regs(vcpu);
-	if (unlikely(svm->nmi_step)) {
-		svm->step_flags = r->rflags & (X86_EFLAGS_TF | X86_EFLAGS_RF);
-		vmcb->save.rflags |= X86_EFLAGS_TF | X86_EFLAGS_RF;
-	}
+	if (unlikely(svm->nmi_step))
+		begin_step(svm);
 	choose_asid(svm);
 	vmcb->control.clean = 0;
 	vmcb->control.exit_code = SVM_EXIT_ERR;
@@ -597,12 +637,15 @@ static void svm_enter(struct keel_vcpu *vcpu)
 			xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->fpu.xcr0);
 	}
 
+	save_host_ldt(sc);
 	asm volatile("clgi" ::: "memory");
 	enter_noinstr(svm, page_to_phys(sc->host));
 	asm volatile("stgi" ::: "memory");
 	/* an intercepted machine check was not delivered: the host's handler must run */
 	if (unlikely(vmcb->control.exit_code == SVM_EXIT_EXCP_BASE + MC_VECTOR))
 		keel_machine_check();
+	if (unlikely(vmcb->control.exit_code == (u32)SVM_EXIT_ERR))
+		entry_failed(svm, sc);
 
 	if (xsave)
 		save_xcr0(vcpu, host_xcr0);
