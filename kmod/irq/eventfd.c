@@ -58,6 +58,22 @@ static void irqfd_inject(struct irqfd *f)
 	keel_set_irq(f->vm, KEEL_IRQ_SOURCE_USERSPACE, f->gsi, 0);
 }
 
+/*
+ * The eventfd is gone. Queued under the lock: or keel_irqfd_release(), which
+ * flushes the queue, could find the irqfd neither on the list nor in the queue.
+ */
+static void irqfd_hangup(struct irqfd *f)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&f->vm->irqfds_lock, flags);
+	if (!list_empty(&f->node)) {
+		list_del_init(&f->node);
+		queue_work(f->vm->irq->irqfd_wq, &f->shutdown);
+	}
+	spin_unlock_irqrestore(&f->vm->irqfds_lock, flags);
+}
+
 /* Return: was it active? Then it is the caller's to shut down. */
 static bool irqfd_deactivate(struct irqfd *f)
 {
@@ -84,8 +100,8 @@ static int irqfd_wakeup(wait_queue_entry_t *wait, unsigned int mode, int sync, v
 		irqfd_inject(f);
 		ret = 1;
 	}
-	if ((events & EPOLLHUP) && irqfd_deactivate(f))
-		queue_work(f->vm->irq->irqfd_wq, &f->shutdown);
+	if (events & EPOLLHUP)
+		irqfd_hangup(f);
 	return ret;
 }
 
