@@ -402,16 +402,33 @@ static void op_commit(void *opaque)
 	em->replayed_reads = 0;
 }
 
+/*
+ * The CPU has checked IOPL and the TSS bitmap, for the access that exited. Code
+ * that another vCPU has changed since may be about another port.
+ */
+static bool port_checked(const struct keel_vcpu *vcpu, u16 port)
+{
+	return vcpu->exit.reason == KEEL_EXIT_IO && vcpu->exit.io.port == port;
+}
+
 static int op_io_in(void *opaque, u16 port, unsigned int size, u32 *val,
 		    struct insn_fault *fault)
 {
+	struct emulation *em = opaque;
+
 	*val = 0;
+	if (!port_checked(em->vcpu, port))
+		return INSN_UNKNOWN;
 	return device_read(opaque, port, (u8 *)val, size, true);
 }
 
 static int op_io_out(void *opaque, u16 port, unsigned int size, u32 val,
 		     struct insn_fault *fault)
 {
+	struct emulation *em = opaque;
+
+	if (!port_checked(em->vcpu, port))
+		return INSN_UNKNOWN;
 	return device_write(opaque, port, (u8 *)&val, size, true);
 }
 

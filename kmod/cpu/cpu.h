@@ -220,6 +220,8 @@ void keel_event_requeue(struct keel_vcpu *vcpu, const struct keel_event *event);
 /* choose what the next entry delivers; interrupts on or off, may set windows */
 void keel_events_inject(struct keel_vcpu *vcpu);
 bool keel_irq_allowed(struct keel_vcpu *vcpu);
+/* did the last exit come while an event was being delivered? */
+bool keel_event_in_delivery(struct keel_vcpu *vcpu);
 void keel_nmi(struct keel_vcpu *vcpu);
 int keel_ioctl_get_events(struct keel_vcpu *vcpu, struct kvm_vcpu_events *e);
 int keel_ioctl_set_events(struct keel_vcpu *vcpu, const struct kvm_vcpu_events *e);

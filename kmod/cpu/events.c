@@ -227,6 +227,13 @@ static bool inject_under_way(struct keel_vcpu *vcpu)
 	return true;
 }
 
+bool keel_event_in_delivery(struct keel_vcpu *vcpu)
+{
+	const struct keel_events *ev = &vcpu->events;
+
+	return ev->exception.injected || ev->nmi.injected || ev->interrupt.injected;
+}
+
 bool keel_irq_allowed(struct keel_vcpu *vcpu)
 {
 	keel_need(vcpu, KEEL_RFLAGS);

@@ -270,6 +270,9 @@ int keel_handle_page_fault(struct keel_vcpu *vcpu)
 		done = mapped_already(vm, slot, &f);
 	}
 	srcu_read_unlock(&vm->srcu, idx);
+	/* nothing to emulate: RIP is not at what touched the address */
+	if (mmio && keel_event_in_delivery(vcpu))
+		return keel_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV);
 	if (mmio)
 		return keel_emulate(vcpu);
 	if (done)
