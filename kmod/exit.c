@@ -7,6 +7,7 @@
 #include <linux/nospec.h>
 #include <linux/ratelimit.h>
 #include <uapi/asm/debugreg.h>
+#include <asm/cpu.h>
 #include <asm/msr-index.h>
 #include <asm/processor-flags.h>
 #include <asm/trapnr.h>
@@ -126,6 +127,27 @@ static int exit_nmi_window(struct keel_vcpu *vcpu)
 }
 
 /*
+ * The guest's own, or the host's detection of split locks, which raises it at
+ * any CPL and whose treatment is the host's to choose.
+ */
+static int exit_alignment_check(struct keel_vcpu *vcpu)
+{
+	keel_need(vcpu, KEEL_RFLAGS | KEEL_RIP);
+	if ((keel_cpl(vcpu) == 3 && (vcpu->regs.cr0 & X86_CR0_AM) &&
+	     (vcpu->regs.rflags & X86_EFLAGS_AC)) ||
+	    !boot_cpu_has(X86_FEATURE_SPLIT_LOCK_DETECT)) {
+		keel_queue_exception_error(vcpu, X86_TRAP_AC, 0);
+		return KEEL_RESUME;
+	}
+	if (handle_guest_split_lock(vcpu->regs.rip))
+		return KEEL_RESUME;
+	vcpu->run->exit_reason = KVM_EXIT_EXCEPTION;
+	vcpu->run->ex.exception = X86_TRAP_AC;
+	vcpu->run->ex.error_code = 0;
+	return KEEL_TO_USER;
+}
+
+/*
  * #DB and #AC are intercepted because their delivery can raise them again for
  * ever, inside the CPU, where no interrupt gets through (CVE-2015-5307,
  * CVE-2015-8104). They go back to the guest.
@@ -139,6 +161,8 @@ static int exit_exception(struct keel_vcpu *vcpu)
 	case X86_TRAP_DB:
 		keel_queue_db(vcpu, e->exception.payload);
 		break;
+	case X86_TRAP_AC:
+		return exit_alignment_check(vcpu);
 	case X86_TRAP_PF:
 		keel_queue_page_fault(vcpu, e->exception.payload, e->exception.error);
 		break;
