@@ -124,6 +124,12 @@ static int set_syscall(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 	return 0;
 }
 
+/* Bits 63:32 are reserved: the host's WRMSR of them would fault on Intel. */
+static int set_syscall_mask(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
+{
+	return value >> 32 ? -EINVAL : set_syscall(vcpu, msr, value, host);
+}
+
 static int set_syscall_address(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 {
 	if (value != canonical(value))
@@ -530,7 +536,7 @@ static const struct msr_row rows[] = {
 	ROW(MSR_EFER, get_efer, set_efer),
 	ROW(MSR_STAR, get_syscall, set_syscall, .flags = LIST),
 	ROWS(MSR_LSTAR, MSR_CSTAR, get_syscall, set_syscall_address, .flags = LIST),
-	ROW(MSR_SYSCALL_MASK, get_syscall, set_syscall, .flags = LIST),
+	ROW(MSR_SYSCALL_MASK, get_syscall, set_syscall_mask, .flags = LIST),
 	ROWS(MSR_FS_BASE, MSR_GS_BASE, get_segment_base, set_segment_base),
 	ROW(MSR_KERNEL_GS_BASE, get_syscall, set_syscall_address, .flags = LIST),
 	ROW(MSR_TSC_AUX, get_tsc_aux, set_tsc_aux, .flags = LIST | NEEDS_TSC_AUX),

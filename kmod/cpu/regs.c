@@ -38,14 +38,26 @@ void keel_regs_reset(struct keel_vcpu *vcpu, bool init)
 {
 	const struct kvm_cpuid_entry2 *leaf1 = keel_cpuid_find(vcpu, 1, 0);
 	struct keel_regs *r = &vcpu->regs;
+	struct keel_regs old = {};
 	u64 cr0 = X86_CR0_CD | X86_CR0_NW | X86_CR0_ET;
 	int i;
 
-	/* INIT leaves the two cache bits alone */
-	if (init)
+	/* INIT leaves the two cache bits and the MSRs (but EFER) alone */
+	if (init) {
+		keel_need(vcpu, KEEL_SYSCALL);
+		old = *r;
 		cr0 = (r->cr0 & (X86_CR0_CD | X86_CR0_NW)) | X86_CR0_ET;
+	}
 
 	memset(r, 0, sizeof(*r));
+	r->star = old.star;
+	r->lstar = old.lstar;
+	r->cstar = old.cstar;
+	r->fmask = old.fmask;
+	r->kernel_gs_base = old.kernel_gs_base;
+	r->sysenter_cs = old.sysenter_cs;
+	r->sysenter_esp = old.sysenter_esp;
+	r->sysenter_eip = old.sysenter_eip;
 	r->gpr[KEEL_RDX] = leaf1 ? leaf1->eax : 0x600;
 	r->rip = 0xfff0;
 	r->rflags = X86_EFLAGS_FIXED;
@@ -103,13 +115,12 @@ static bool pae_paging(struct keel_vcpu *vcpu, u64 cr0, u64 cr4)
  * SDM vol. 3 "PDPTE Registers": MOV to CR0, CR3, CR4 under PAE paging loads
  * them from memory, and raises #GP when a present one has reserved bits set.
  */
-int keel_load_pdptrs(struct keel_vcpu *vcpu)
+static int load_pdptrs(struct keel_vcpu *vcpu, u64 cr3)
 {
 	u64 reserved, pdptr[4];
 	int i;
 
-	keel_need(vcpu, KEEL_CR3);
-	if (keel_guest_read(vcpu->vm, vcpu->regs.cr3 & 0xffffffe0UL, pdptr, sizeof(pdptr)))
+	if (keel_guest_read(vcpu->vm, cr3 & 0xffffffe0UL, pdptr, sizeof(pdptr)))
 		return -EINVAL;
 	reserved = GENMASK_ULL(63, vcpu->cpuid.maxphyaddr) | GENMASK_ULL(8, 5) |
 		   GENMASK_ULL(2, 1);
@@ -120,6 +131,12 @@ int keel_load_pdptrs(struct keel_vcpu *vcpu)
 	vcpu->regs.valid |= KEEL_PDPTRS;
 	vcpu->regs.dirty |= KEEL_PDPTRS;
 	return 0;
+}
+
+int keel_load_pdptrs(struct keel_vcpu *vcpu)
+{
+	keel_need(vcpu, KEEL_CR3);
+	return load_pdptrs(vcpu, vcpu->regs.cr3);
 }
 
 static bool cr0_ok(u64 cr0)
@@ -187,11 +204,11 @@ int keel_set_cr3(struct keel_vcpu *vcpu, u64 cr3)
 	}
 	if (keel_long_mode(vcpu) && (cr3 >> vcpu->cpuid.maxphyaddr))
 		return -EINVAL;
+	if (pae_paging(vcpu, r->cr0, r->cr4) && load_pdptrs(vcpu, cr3))
+		return -EINVAL;
 	r->cr3 = cr3;
 	r->valid |= KEEL_CR3;
 	r->dirty |= KEEL_CR3;
-	if (pae_paging(vcpu, r->cr0, r->cr4) && keel_load_pdptrs(vcpu))
-		return -EINVAL;
 	if (!keep)
 		keel_request(vcpu, KEEL_REQ_TLB_FLUSH);
 	return 0;
