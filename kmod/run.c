@@ -146,7 +146,9 @@ static int enter_guest(struct keel_vcpu *vcpu)
 	if (unlikely(!keel_hardware_on())) {
 		WRITE_ONCE(vcpu->mode, KEEL_OUTSIDE_GUEST);
 		local_irq_enable();
+		keel_backend->cancel_injection(vcpu);
 		preempt_enable();
+		keel_request(vcpu, KEEL_REQ_EVENT);
 		return -EIO;
 	}
 	flush_if_stale(vcpu);
