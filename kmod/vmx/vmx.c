@@ -617,6 +617,23 @@ static bool vmx_exit_fills_l1d(const struct keel_exit *exit)
 	       exit->reason == KEEL_EXIT_EMULATE;
 }
 
+/*
+ * What the host measures stops for the guest. PEBS must: its records go to a
+ * linear address, which would be the guest's. SDM 18.9.5.
+ */
+static void vmx_switch_perf_msrs(bool to_guest)
+{
+	struct perf_guest_switch_msr *msrs;
+	int i, nr = 0;
+
+	msrs = perf_guest_get_msrs(&nr, NULL);
+	if (!msrs)
+		return;
+	for (i = 0; i < nr; i++)
+		if (msrs[i].host != msrs[i].guest)
+			wrmsrl(msrs[i].msr, to_guest ? msrs[i].guest : msrs[i].host);
+}
+
 static void vmx_enter(struct keel_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
@@ -638,10 +655,12 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 	xcr0 = vmx_guest_xcr0(vcpu);
 	if (xcr0 != vmx_caps.host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, xcr0);
+	vmx_switch_perf_msrs(true);
 	vmx_flush_l1d(vmx);
 
 	r = vmx_enter_noinstr(vmx);
 
+	vmx_switch_perf_msrs(false);
 	if (unlikely(r == VMX_ENTERED && vmx_exit_is_machine_check(vmx)))
 		keel_machine_check();
 	if (xcr0 != vmx_caps.host_xcr0)
