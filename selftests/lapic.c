@@ -240,11 +240,12 @@ static void guest_deadline(void)
 	start = rdtsc();
 	wrmsr(MSR_IA32_TSC_DEADLINE, start + (1ULL << 40));
 	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_TSC_DEADLINE), start + (1ULL << 40));
+	/* So far off that the HLT is reached before, see guest_sti_hlt(). */
 	start = rdtsc();
-	wrmsr(MSR_IA32_TSC_DEADLINE, start + 1000000);
+	wrmsr(MSR_IA32_TSC_DEADLINE, start + (1ULL << 26));
 	guest_sti_hlt();
 	GUEST_ASSERT_EQ(irqs[0x75], 1);
-	GUEST_ASSERT(rdtsc() >= start + 1000000);
+	GUEST_ASSERT(rdtsc() >= start + (1ULL << 26));
 	/* It disarms itself; a deadline in the past fires at once. */
 	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_TSC_DEADLINE), 0);
 	wrmsr(MSR_IA32_TSC_DEADLINE, 1);
@@ -296,16 +297,16 @@ TEST(timer_interrupts_a_busy_guest)
 
 /* --- two vCPUs --- */
 
-static volatile u32 ap_ready, ap_stop, ap_value;
+static volatile u32 ap_ready, ap_stop, ap_done;
 
 static void guest_ap(void)
 {
 	apic_enable();
 	apic_write(APIC_LDR, 2U << 24);
-	guest_sti();
 	ap_ready = 1;
 	while (!ap_stop)
-		guest_hlt();
+		guest_sti_hlt();
+	ap_done = 1;
 	guest_done();
 }
 
@@ -345,7 +346,12 @@ static void guest_ipi_sender(void)
 	GUEST_WAIT(irqs[0x65] == 1);
 	/* Nobody has id 9. */
 	ipi(9, APIC_INT_ASSERT | 0x61);
-	ipi(1, APIC_INT_ASSERT | 0x70);
+	/* Again and again: it may be about to fall asleep just now. */
+	while (!ap_done) {
+		ipi(1, APIC_INT_ASSERT | 0x70);
+		for (int i = 0; i < 100; i++)
+			guest_relax();
+	}
 	guest_done();
 }
 
@@ -368,10 +374,10 @@ TEST(ipis)
 static void guest_x2apic_ap(void)
 {
 	x2apic_enable();
-	guest_sti();
 	ap_ready = 1;
 	while (!ap_stop)
-		guest_hlt();
+		guest_sti_hlt();
+	ap_done = 1;
 	guest_done();
 }
 
@@ -398,7 +404,11 @@ static void guest_x2apic_sender(void)
 	GUEST_WAIT(irqs[0x63] >= 1);
 	guest_sti_nop();
 	GUEST_ASSERT_EQ(irqs[0x63], 2);
-	x2apic_write(APIC_ICR, 1ULL << 32 | APIC_INT_ASSERT | 0x70);
+	while (!ap_done) {
+		x2apic_write(APIC_ICR, 1ULL << 32 | APIC_INT_ASSERT | 0x70);
+		for (int i = 0; i < 100; i++)
+			guest_relax();
+	}
 	guest_done();
 }
 
@@ -524,6 +534,7 @@ static void guest_nmi_sender(void)
 {
 	apic_enable();
 	GUEST_WAIT(ap_ready);
+	guest_sync(1);			/* host waits: it has to be asleep */
 	ipi(1, APIC_DM_NMI | APIC_INT_ASSERT);
 	guest_done();
 }
@@ -537,6 +548,8 @@ TEST(nmi_ipi)
 	vcpu_set_long(ap, guest_nmi_target);
 	vcpu_set_long(bsp, guest_nmi_sender);
 	vcpu_start(ap);
+	ASSERT_EQ(1, guest_run_sync(bsp));
+	usleep(100000);
 	guest_run_done(bsp);
 	vcpu_join(ap);
 	vm_destroy(vm);

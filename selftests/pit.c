@@ -34,7 +34,7 @@ static void guest_periodic(void)
 	while (irqs[0x20] < 5)
 		guest_sti_hlt();
 	/* Mode 0 is one shot; the write of the mode alone stops the old. */
-	set_channel0(0, 2000);
+	set_channel0(0, 20000);
 	irqs[0x20] = 0;
 	while (irqs[0x20] < 1)
 		guest_sti_hlt();

@@ -262,7 +262,12 @@ static inline void guest_hlt(void)
 	asm volatile("hlt" : : : "memory");
 }
 
-/* No interrupt can slip in between: STI holds them off for one instruction. */
+/*
+ * No interrupt can slip in between: STI holds them off for one instruction. But
+ * QEMU TCG loses that when the host is interrupted right there (its VMRUN does
+ * not load an interrupt shadow), so whoever waits for one single interrupt had
+ * better be asleep long before it comes.
+ */
 static inline void guest_sti_hlt(void)
 {
 	asm volatile("sti; hlt; cli" : : : "memory");
