@@ -479,9 +479,14 @@ static void guest_triple(void)
 
 TEST(triple_fault_is_shutdown)
 {
-	struct vm *vm = vm_create(0);
-	struct vcpu *vcpu = vcpu_create(vm);
+	struct vm *vm;
+	struct vcpu *vcpu;
 
+	/* Set by scripts/host where the emulator dies of a guest's triple fault. */
+	if (getenv("KEEL_NO_TRIPLE_FAULT"))
+		SKIP(return, "this host's emulator has no exit for it");
+	vm = vm_create(0);
+	vcpu = vcpu_create(vm);
 	vcpu_set_long(vcpu, guest_triple);
 	ASSERT_EQ(UCALL_NONE, guest_run(vcpu));
 	EXPECT_EQ(KVM_EXIT_SHUTDOWN, vcpu->run->exit_reason);
