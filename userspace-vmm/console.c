@@ -27,6 +27,14 @@ static const char help[] =
 	"Ctrl-A h   this help\r\n"
 	"Ctrl-A Ctrl-A   send Ctrl-A\r\n";
 
+static void say(const char *text)
+{
+	/* To the terminal even when the guest's output goes elsewhere. */
+	ssize_t n = write(STDERR_FILENO, text, strlen(text));
+
+	(void)n;
+}
+
 /**
  * console_open() - connect a serial port
  * @con: filled
@@ -56,7 +64,10 @@ int console_open(struct console *con, const struct run_config *cfg,
 	con->in_fd = STDIN_FILENO;
 	con->out_fd = STDOUT_FILENO;
 	con->tty = isatty(STDIN_FILENO);
-	return con->tty ? term_raw(STDIN_FILENO, err) : 0;
+	if (!con->tty)
+		return 0;
+	say("keel: Ctrl-A x quits, Ctrl-A h tells the other keys\n");
+	return term_raw(STDIN_FILENO, err);
 }
 
 /**
@@ -72,14 +83,6 @@ void console_close(struct console *con)
 	if (con->out_owned)
 		close(con->out_fd);
 	con->serial = NULL;
-}
-
-static void say(const char *text)
-{
-	/* To the terminal even when the guest's output goes elsewhere. */
-	ssize_t n = write(STDERR_FILENO, text, strlen(text));
-
-	(void)n;
 }
 
 static void enqueue(struct console *con, u8 byte)
