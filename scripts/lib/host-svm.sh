@@ -53,13 +53,33 @@ svm_job_files()
 	cp "$TOP/scripts/lib/svm-run" "$JOB/run"
 }
 
+# The rate of the host's TSC, which Linux there would otherwise measure, badly on a
+# busy machine: its clock then ran several times too fast. Once per boot.
+svm_tsc_khz()
+{
+	local out
+
+	if [ "$ICOUNT" = 1 ]; then
+		echo 1000000
+		return
+	fi
+	out=$CACHE/tsc-khz-$(cat /proc/sys/kernel/random/boot_id)
+	if [ ! -s "$out" ] && command -v gcc >/dev/null 2>&1; then
+		gcc -O2 -o "$JOB/tsc-khz" "$TOP/scripts/lib/tsc-khz.c" &&
+			"$JOB/tsc-khz" >"$out.$$" && mv "$out.$$" "$out"
+	fi
+	cat "$out" 2>/dev/null || true
+}
+
 # The arguments common to all runs, in QEMU_CMD.
 svm_qemu_command()
 {
-	local initrd=$1 n=0 s append
+	local initrd=$1 n=0 s append khz
 
 	append="console=ttyS0 panic=-1 tsc=reliable no_timer_check random.trust_cpu=on audit=0"
 	append+=" apparmor=0 keel.interactive=$INTERACTIVE$APPEND"
+	khz=$(svm_tsc_khz)
+	[ -z "$khz" ] || append+=" tsc_early_khz=$khz"
 	QEMU_CMD=(qemu-system-x86_64 -machine q35,vmport=off,smbus=off -cpu "$CPU"
 		-smp "$CPUS" -m "$MEM" -nodefaults -no-user-config -display none -no-reboot
 		-kernel "$BZIMAGE" -initrd "$initrd" -append "$append"
