@@ -205,7 +205,8 @@ int emu_cmpxchg(struct emu *e, u64 linear, const void *old, const void *new,
 
 	if (before_wrap(e, linear, size) < size)
 		return INSN_UNKNOWN;
-	ret = e->ops->cmpxchg(e->opaque, linear, old, new, size, e->fault);
+	/* In brackets: <linux/atomic.h> has a macro of this name. */
+	ret = (e->ops->cmpxchg)(e->opaque, linear, old, new, size, e->fault);
 	if (ret != INSN_RETRY)
 		return ret;
 	/* Somebody else was faster: the guest executes it once more. */
