@@ -55,6 +55,8 @@ TEST(exception_by_vcpu_events)
 	struct vm *vm = vm_create(0);
 	struct vcpu *vcpu = vcpu_create(vm);
 
+	if (host_is_bochs_svm())
+		SKIP(return, "Bochs 2.7 loads no CR2 at VMRUN; stock KVM fails, too");
 	for (unsigned int i = 0; i < ARRAY_SIZE(cases); i++) {
 		u8 nr = cases[i].nr;
 		struct kvm_sregs s;
@@ -272,6 +274,8 @@ TEST(nmi)
 	struct vcpu *vcpu = vcpu_create(vm);
 	struct kvm_vcpu_events ev;
 
+	if (host_is_bochs_svm())
+		SKIP(return, "Bochs 2.7 opens no NMI window on SVM; stock KVM fails, too");
 	guest_handlers[VEC_NMI] = on_nmi;
 	vcpu_set_long(vcpu, guest_nmi);
 	ASSERT_EQ(1, guest_run_sync(vcpu));
@@ -380,6 +384,8 @@ TEST(software_events_delivered_again)
 	struct vcpu *vcpu = vcpu_create(vm);
 	void *idt = vm_add_slot(vm, SLOT_USER, 0, GPA_IDT2, PAGE_SIZE);
 
+	if (host_is_bochs_svm())
+		SKIP(return, "Bochs 2.7 takes it for an NMI on SVM; stock KVM fails, too");
 	guest_handlers[0x47] = on_trap;
 	guest_handlers[VEC_BP] = on_trap;
 	guest_handlers[VEC_UD] = on_ud;

@@ -255,6 +255,8 @@ TEST(emulator_faults)
 {
 	struct mode m = make_copier();
 
+	if (host_is_bochs_svm())
+		SKIP(return, "Bochs 2.7 loads no CR2 at VMRUN; stock KVM fails, too");
 	EXPECT_EQ(2, copy(&m, FRAME | PTE_W, 0x5a));			/* not present */
 	EXPECT_EQ(0, copied(&m));
 	EXPECT_EQ(FRAME | PTE_W, dest_entry(&m));
@@ -276,6 +278,8 @@ TEST(emulator_honours_smap)
 	struct mode m = make_copier();
 	struct kvm_regs r;
 
+	if (host_is_bochs_svm())
+		SKIP(return, "Bochs 2.7 loads no CR2 at VMRUN; stock KVM fails, too");
 	if (!e || !(e->ebx & 1 << 20))
 		SKIP(return, "no SMAP");
 	/* the library's pages are the user's as well, or the stack would fault */

@@ -475,6 +475,8 @@ TEST(fault_of_the_other_operand)
 	struct vm *vm = vm_create(0);
 	struct vcpu *vcpu = vcpu_create(vm);
 
+	if (host_is_bochs_svm())
+		SKIP(return, "Bochs 2.7 loads no CR2 at VMRUN; stock KVM fails, too");
 	dev[0] = 0x77;
 	guest_handlers[VEC_PF] = on_page_fault;
 	vcpu_set_long(vcpu, guest_movs_fault);

@@ -288,6 +288,8 @@ TEST(string_in_faults)
 	struct vm *vm = vm_create(0);
 	struct vcpu *vcpu = vcpu_create(vm);
 
+	if (host_is_bochs_svm())
+		SKIP(return, "Bochs 2.7 loads no CR2 at VMRUN; stock KVM fails, too");
 	guest_handlers[VEC_PF] = on_page_fault;
 	string[0] = 0;
 	vcpu_set_long(vcpu, guest_ins_fault);

@@ -168,6 +168,8 @@ TEST(control_registers)
 	struct vcpu *vcpu = vcpu_create(vm);
 	struct kvm_sregs s;
 
+	if (host_is_bochs_svm())
+		SKIP(return, "Bochs 2.7 loads no CR2 at VMRUN; stock KVM fails, too");
 	vcpu_set_long(vcpu, guest_control_regs);
 	vcpu_sregs(vcpu, &s);
 	s.cr2 = 0xdeadbeef000ULL;

@@ -58,6 +58,14 @@ bool host_is_amd(void)
 	return b == 0x68747541 || b == 0x6f677948;	/* "Auth", "Hygo" */
 }
 
+/* scripts/host says which emulator it is: Bochs is the one it has for VMX. */
+bool host_is_bochs_svm(void)
+{
+	const char *host = getenv("KEEL_HOST");
+
+	return host && !strcmp(host, "vmx") && host_is_amd();
+}
+
 /* Whether a module parameter in sysfs exists and starts with @value. */
 bool host_has_module_param(const char *path, char value)
 {

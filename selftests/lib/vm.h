@@ -107,6 +107,7 @@ __attribute__((format(printf, 1, 2), noreturn)) void fail(const char *fmt, ...);
 int dev_open(void);
 bool dev_is_kvm(void);		/* stock KVM, by the path's last component */
 bool host_is_amd(void);
+bool host_is_bochs_svm(void);	/* Bochs' AMD-V, with faults of its own */
 bool host_has_module_param(const char *path, char value);
 int dev_cap(long cap);
 int sys_ioctl(int fd, unsigned long cmd, const void *arg);
