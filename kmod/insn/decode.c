@@ -548,8 +548,8 @@ static bool is_undefined(const struct insn *insn, enum insn_mode mode,
 	return false;
 }
 
-int insn_decode(struct insn *insn, enum insn_mode mode, const u8 *bytes,
-		size_t len)
+int keel_insn_decode(struct insn *insn, enum insn_mode mode, const u8 *bytes,
+		     size_t len)
 {
 	struct cursor c = {
 		.bytes = insn->bytes,

@@ -74,7 +74,7 @@ int insn_fetch(const struct insn_cpu *cpu, const struct insn_ops *ops,
 		if (ret != INSN_OK)
 			return ret;
 		done += n;
-		ret = insn_decode(insn, mode, bytes, done);
+		ret = keel_insn_decode(insn, mode, bytes, done);
 		if (ret == INSN_TOO_LONG)
 			break;
 		if (ret != INSN_SHORT)

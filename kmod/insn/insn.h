@@ -5,7 +5,7 @@
  * Plain C: knows nothing of the kernel, of a VM or of the hardware. Everything
  * outside the registers of one vCPU is reached through struct insn_ops.
  *
- *	insn_decode()	bytes -> struct insn; no side effects
+ *	keel_insn_decode()	bytes -> struct insn; no side effects
  *	insn_fetch()	guest code at CS:RIP -> struct insn
  *	insn_emulate()	fetch, decode and execute one instruction
  */
@@ -24,8 +24,8 @@ enum insn_result {
 	INSN_EXIT,	/* userspace must complete an access; call again later */
 	INSN_RETRY,	/* cmpxchg() only: memory no longer holds the old value */
 	INSN_UNKNOWN,	/* not an instruction this code knows */
-	INSN_SHORT,	/* insn_decode() only: more bytes are needed */
-	INSN_TOO_LONG,	/* insn_decode() only: more than 15 bytes, #GP(0) */
+	INSN_SHORT,	/* keel_insn_decode() only: more bytes are needed */
+	INSN_TOO_LONG,	/* keel_insn_decode() only: more than 15 bytes, #GP(0) */
 	INSN_ERROR,	/* the callee cannot go on, the VM is broken */
 };
 
@@ -232,7 +232,7 @@ struct insn_ops {
 };
 
 /**
- * insn_decode() - decode one instruction
+ * keel_insn_decode() - decode one instruction
  * @insn: the result; all of it is written
  * @mode: decides the default operand and address size
  * @bytes: machine code
@@ -247,8 +247,8 @@ struct insn_ops {
  * INSN_TOO_LONG (the CPU raises #GP), or INSN_UNKNOWN when there is no such
  * instruction (the CPU raises #UD).
  */
-int insn_decode(struct insn *insn, enum insn_mode mode, const u8 *bytes,
-		size_t len);
+int keel_insn_decode(struct insn *insn, enum insn_mode mode, const u8 *bytes,
+		     size_t len);
 
 /**
  * insn_fetch() - fetch and decode the instruction at CS:RIP

@@ -218,7 +218,7 @@ static void try_one(const ZydisDecoder *decoder, int m, const u8 *bytes,
 	tally->tried++;
 	ok = ZYAN_SUCCESS(ZydisDecoderDecodeFull(decoder, bytes, INSN_MAX_LEN,
 						 &z, ops));
-	ret = insn_decode(&insn, modes[m].mode, bytes, GEN_LEN);
+	ret = keel_insn_decode(&insn, modes[m].mode, bytes, GEN_LEN);
 	if (!ok) {
 		tally->only_us += ret == INSN_OK;
 		return;
@@ -233,8 +233,8 @@ static void try_one(const ZydisDecoder *decoder, int m, const u8 *bytes,
 		what = "acceptance";
 	else
 		what = compare(&insn, &z, ops, long64, tally);
-	if (!what && insn_decode(&shorter, modes[m].mode, bytes,
-				 insn.len - 1) != INSN_SHORT)
+	if (!what && keel_insn_decode(&shorter, modes[m].mode, bytes,
+				      insn.len - 1) != INSN_SHORT)
 		what = "result for one byte less";
 	if (!what)
 		return;

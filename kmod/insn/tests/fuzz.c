@@ -106,7 +106,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	int ret;
 
 	for (mode = INSN_REAL; mode <= INSN_LONG64; mode++) {
-		ret = insn_decode(&insn, mode, data, size);
+		ret = keel_insn_decode(&insn, mode, data, size);
 		assert(insn.len <= INSN_MAX_LEN && insn.len <= size);
 		assert((ret == INSN_OK) == (insn.len != 0));
 	}

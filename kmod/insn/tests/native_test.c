@@ -415,7 +415,7 @@ static bool make_trial(struct trial *t)
 	t->bits = rnd_below(2) ? 64 : rnd_below(2) ? 32 : 16;
 	make_bytes(t);
 	make_segments(t);
-	if (insn_decode(&t->insn, t->cpu.mode, t->bytes, GEN_LEN) != INSN_OK)
+	if (keel_insn_decode(&t->insn, t->cpu.mode, t->bytes, GEN_LEN) != INSN_OK)
 		return false;
 	/* TLS is not to be written to. */
 	if (t->insn.seg == INSN_FS || differs_between_cpus(&t->insn))
