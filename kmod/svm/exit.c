@@ -162,8 +162,9 @@ static void decode_iret(struct keel_exit *e, struct svm_vcpu *svm)
 static void finish_step(struct keel_exit *e, struct svm_vcpu *svm)
 {
 	struct keel_regs *r = &svm->vcpu.regs;
+	/* Bochs leaves DR6 as it was: a #DB without a cause is the step's, too */
 	bool done = e->reason == KEEL_EXIT_EXCEPTION && e->exception.vector == X86_TRAP_DB &&
-		    (e->exception.payload & DR_STEP);
+		    (!e->exception.payload || (e->exception.payload & DR_STEP));
 
 	svm->nmi_step = false;
 	if (!svm->iret_done) {
