@@ -53,6 +53,10 @@ test:
 	@scripts/setup test
 	@scripts/test $(T)
 
+test-more:
+	@scripts/setup test
+	@TESTS_LIST=$(CURDIR)/scripts/tests-more.list scripts/test $(T)
+
 install: all
 	install -D -m 644 $(BUILD)/$(RELEASE)/keel.ko \
 		$(DESTDIR)/lib/modules/$(RELEASE)/updates/keel.ko
@@ -86,7 +90,8 @@ help:
 	@echo '                   the guest and ends with its exit status; CPUS=n'
 	@echo 'make shell         a shell in an emulated host with keel loaded:'
 	@echo '                   BACKEND=svm|vmx KERNEL=6.1|6.12|small|debug CPUS=n'
-	@echo 'make test          every test on both backends; T=pattern for some of them'
+	@echo 'make test          the tests on both backends; T=pattern for some of them'
+	@echo 'make test-more     other kernels, the debug kernel, stock KVM as the oracle'
 	@echo 'make install       module, keel, man pages, udev rule; DESTDIR, PREFIX'
 	@echo 'make uninstall     take them away again'
 	@echo 'make kernels       the small and the debug kernel, into the cache'
@@ -94,4 +99,4 @@ help:
 	@echo 'make clean         remove build/ (not the cache in ~/.cache/keel)'
 
 .PHONY: all module modules-all vmm vmm-build selftests selftests-build kernels \
-	sparse run shell test install uninstall clean help
+	sparse run shell test test-more install uninstall clean help
