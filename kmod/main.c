@@ -11,6 +11,7 @@
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
+#include <linux/preempt.h>
 #include <linux/reboot.h>
 #include <asm/reboot.h>
 
@@ -300,6 +301,8 @@ static int __init keel_init(void)
 	keel_syscore_register(&keel_syscore);
 	register_reboot_notifier(&keel_reboot_notifier);
 	cpu_emergency_register_virt_callback(keel_emergency);
+	/* patches the scheduler, with all CPUs interrupted: not for each first VM */
+	preempt_notifier_inc();
 
 	err = register_devices();
 	if (err)
@@ -309,6 +312,7 @@ static int __init keel_init(void)
 	return 0;
 
 out_registered:
+	preempt_notifier_dec();
 	cpu_emergency_unregister_virt_callback(keel_emergency);
 	unregister_reboot_notifier(&keel_reboot_notifier);
 	keel_syscore_unregister(&keel_syscore);
@@ -325,6 +329,7 @@ static void __exit keel_exit(void)
 	if (kvm_node)
 		misc_deregister(&kvm_device);
 	misc_deregister(&keel_device);
+	preempt_notifier_dec();
 	cpu_emergency_unregister_virt_callback(keel_emergency);
 	unregister_reboot_notifier(&keel_reboot_notifier);
 	keel_syscore_unregister(&keel_syscore);

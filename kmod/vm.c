@@ -37,7 +37,6 @@ static void vm_free(struct kref *refs)
 	free_page((unsigned long)vm->coalesced_ring);
 	mmdrop(vm->mm);
 	kvfree(vm);
-	preempt_notifier_dec();
 	keel_hardware_put();
 	atomic_dec(&nr_vms);
 }
@@ -108,7 +107,6 @@ static struct keel_vm *vm_alloc(void)
 	err = keel_hardware_get();
 	if (err)
 		goto out_free;
-	preempt_notifier_inc();
 	err = -ENOMEM;
 	vm->coalesced_ring = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (!vm->coalesced_ring)
@@ -159,7 +157,6 @@ out_srcu:
 out_ring:
 	free_page((unsigned long)vm->coalesced_ring);
 out_hardware:
-	preempt_notifier_dec();
 	keel_hardware_put();
 out_free:
 	kvfree(vm);
