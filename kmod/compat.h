@@ -93,6 +93,13 @@ static inline void keel_hrtimer_setup(struct hrtimer *timer,
 #define KEEL_FOLL_INTERRUPTIBLE	FOLL_INTERRUPTIBLE
 #endif
 
+/* 6.6 makes the fault that balances NUMA nodes something to ask for. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+#define KEEL_FOLL_HONOR_NUMA_FAULT	0
+#else
+#define KEEL_FOLL_HONOR_NUMA_FAULT	FOLL_HONOR_NUMA_FAULT
+#endif
+
 /* 6.10 marks fields of the run page that must be read once and checked. */
 #ifdef HINT_UNSAFE_IN_KVM
 #define KEEL_RUN_FIELD(name)	HINT_UNSAFE_IN_KVM(name)

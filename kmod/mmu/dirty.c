@@ -6,6 +6,7 @@
  * writable sets its bit, both under mmu.lock. What the kernel itself writes
  * sets the bit after the write (access.c).
  */
+#include <linux/compat.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -19,6 +20,12 @@ void keel_mark_dirty(struct keel_slot *slot, gfn_t gfn)
 {
 	if (slot->dirty)
 		set_bit(array_index_nospec(gfn - slot->gfn, slot->npages), slot->dirty);
+}
+
+/* The other half of a 32-bit VMM's union is whatever it left there. */
+static void __user *bitmap_pointer(void __user *bitmap)
+{
+	return in_compat_syscall() ? compat_ptr((uintptr_t)bitmap) : bitmap;
 }
 
 /* The slot of the log, under slots_lock, or an error. */
@@ -35,10 +42,10 @@ static struct keel_slot *logged_slot(struct keel_vm *vm, u32 id)
 }
 
 /*
- * Write-protect the pages of @bits, whose bits in the log are clear by now.
- * @first is the number in the slot of the first of them.
+ * Write-protect the pages of @bits, whose bits in the log are clear by now, and
+ * unlock. @first is the number in the slot of the first of them.
  */
-static void protect(struct keel_vm *vm, const struct keel_slot *slot,
+static void protect_and_unlock(struct keel_vm *vm, const struct keel_slot *slot,
 		    const unsigned long *bits, unsigned long n, u64 first)
 {
 	bool flush = false;
@@ -48,8 +55,7 @@ static void protect(struct keel_vm *vm, const struct keel_slot *slot,
 	for (i = 0; i < n; i++)
 		flush |= keel_tables_write_protect_mask(vm, slot->gfn + first +
 							i * BITS_PER_LONG, bits[i]);
-	if (flush)
-		keel_flush_tlbs(vm);
+	keel_mmu_unlock(vm, flush);
 }
 
 /* Move @n longs of the log from @at on into @bits, leaving the pages clean. */
@@ -61,8 +67,7 @@ static void take(struct keel_vm *vm, struct keel_slot *slot, unsigned long *bits
 	write_lock(&vm->mmu.lock);
 	for (i = 0; i < n; i++)
 		bits[i] = READ_ONCE(slot->dirty[at + i]) ? xchg(&slot->dirty[at + i], 0) : 0;
-	protect(vm, slot, bits, n, (u64)at * BITS_PER_LONG);
-	write_unlock(&vm->mmu.lock);
+	protect_and_unlock(vm, slot, bits, n, (u64)at * BITS_PER_LONG);
 }
 
 /* Userspace did not get them after all. */
@@ -111,7 +116,7 @@ int keel_get_dirty_log(struct keel_vm *vm, const struct kvm_dirty_log *log)
 	if (IS_ERR(slot))
 		err = PTR_ERR(slot);
 	else
-		err = get_log(vm, slot, log->dirty_bitmap, bits,
+		err = get_log(vm, slot, bitmap_pointer(log->dirty_bitmap), bits,
 			      READ_ONCE(vm->mmu.manual_protect));
 	mutex_unlock(&vm->slots_lock);
 	kvfree(bits);
@@ -123,19 +128,18 @@ static int clear_log(struct keel_vm *vm, struct keel_slot *slot,
 {
 	unsigned long first = log->first_page / BITS_PER_LONG;
 	unsigned long longs = BITS_TO_LONGS((u64)log->num_pages), at, n, i;
+	void __user *from = bitmap_pointer(log->dirty_bitmap);
 
 	for (at = 0; at < longs; at += n) {
 		n = min(longs - at, CHUNK_LONGS);
-		if (copy_from_user(bits, log->dirty_bitmap + at * sizeof(long),
-				   n * sizeof(long)))
+		if (copy_from_user(bits, from + at * sizeof(long), n * sizeof(long)))
 			return -EFAULT;
 		write_lock(&vm->mmu.lock);
 		/* what was not dirty has no writable mapping */
 		for (i = 0; i < n; i++)
 			bits[i] &= atomic_long_fetch_andnot(bits[i], (atomic_long_t *)
 							    &slot->dirty[first + at + i]);
-		protect(vm, slot, bits, n, (u64)(first + at) * BITS_PER_LONG);
-		write_unlock(&vm->mmu.lock);
+		protect_and_unlock(vm, slot, bits, n, (u64)(first + at) * BITS_PER_LONG);
 		cond_resched();
 	}
 	return 0;

@@ -51,7 +51,8 @@ static bool get_page_fast(struct fault *f)
 
 static int get_page_slow(struct fault *f)
 {
-	unsigned int flags = FOLL_HWPOISON | KEEL_FOLL_INTERRUPTIBLE;
+	unsigned int flags = FOLL_HWPOISON | KEEL_FOLL_INTERRUPTIBLE |
+			     KEEL_FOLL_HONOR_NUMA_FAULT;
 	struct page *page;
 	long n;
 
@@ -204,9 +205,7 @@ static void make_way(struct keel_vm *vm, gfn_t gfn, int level)
 	gfn_t base = keel_level_base(gfn, level);
 
 	write_lock(&vm->mmu.lock);
-	if (keel_tables_zap(vm, base, base + keel_level_pages(level)))
-		keel_flush_tlbs(vm);
-	write_unlock(&vm->mmu.lock);
+	keel_mmu_unlock(vm, keel_tables_zap(vm, base, base + keel_level_pages(level)));
 }
 
 static int map_page(struct keel_vcpu *vcpu, const struct fault *f)

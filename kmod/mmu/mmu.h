@@ -40,6 +40,7 @@ struct keel_slot {
 	u64 npages;
 	hva_t hva;
 	unsigned long *dirty;		/* a bit per page while KVM_MEM_LOG_DIRTY_PAGES */
+	bool all_dirty;			/* the log began with all bits set */
 	struct interval_tree_node hva_node;	/* in vm->mmu.hva_tree, last byte included */
 };
 
@@ -89,14 +90,15 @@ struct keel_mmu {
 	struct rb_root_cached hva_tree;	/* slots by hva; lock for write */
 	/*
 	 * The notifier's and the slots' changes. A fault samples seq, looks
-	 * up and pins the page without the lock, and installs under the lock
+	 * up and gets the page without the lock, and installs under the lock
 	 * only if seq is the same and no invalidation of its address is under way.
 	 */
 	unsigned long seq;	/* lock for write */
 	int invalidating;	/* lock for write */
 	hva_t inv_start, inv_end; /* union of invalidations under way */
 	u64 tlb_gen;		/* atomic; vCPUs compare with their own before entry */
-	struct list_head free;	/* detached tables, until the flush; lock for write */
+	struct list_head detached; /* tables, until the flush; lock for write */
+	struct list_head flushed; /* and after it, until the unlock; lock for write */
 	cpumask_var_t flush_cpus; /* keel_flush_tlbs()'s; lock for write */
 	u64 manual_protect;	/* vm->lock; KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2's flags */
 	atomic64_t tables;	/* pages of tables, for stats */
@@ -149,10 +151,20 @@ bool keel_tables_write_protect_mask(struct keel_vm *vm, gfn_t base, u64 mask);
 bool keel_tables_age(struct keel_vm *vm, gfn_t start, gfn_t end, bool clear);
 
 /**
+ * keel_mmu_unlock() - end a writer's section of mmu.lock
+ * @vm: the VM
+ * @flush: the tables were changed: keel_flush_tlbs() first
+ *
+ * Frees the tables that were detached, after the lock is dropped: they can be
+ * many.
+ */
+void keel_mmu_unlock(struct keel_vm *vm, bool flush);
+
+/**
  * keel_flush_tlbs() - make all vCPUs forget translations
  *
  * On return no CPU uses a translation that was removed from the tables
- * before, and tables that were detached are freed.
+ * before.
  *
  * The other half is the run loop: with interrupts off it sets vcpu->mode to
  * KEEL_IN_GUEST, executes smp_mb(), and compares mmu.tlb_gen with

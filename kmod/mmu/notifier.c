@@ -54,9 +54,7 @@ static int invalidate_start(struct mmu_notifier *mn, const struct mmu_notifier_r
 		mmu->inv_end = max(mmu->inv_end, range->end);
 	}
 	vm->stats.invalidations++;
-	if (each_range(vm, range->start, range->end, keel_tables_zap))
-		keel_flush_tlbs(vm);
-	write_unlock(&mmu->lock);
+	keel_mmu_unlock(vm, each_range(vm, range->start, range->end, keel_tables_zap));
 	return 0;
 }
 
@@ -89,9 +87,7 @@ static int clear_flush_young(struct mmu_notifier *mn, struct mm_struct *mm,
 
 	write_lock(&vm->mmu.lock);
 	young = each_range(vm, start, end, make_old);
-	if (young)
-		keel_flush_tlbs(vm);
-	write_unlock(&vm->mmu.lock);
+	keel_mmu_unlock(vm, young);
 	return young;
 }
 
@@ -132,9 +128,7 @@ static void release(struct mmu_notifier *mn, struct mm_struct *mm)
 
 	write_lock(&vm->mmu.lock);
 	vm->mmu.seq++;
-	if (keel_tables_zap(vm, 0, KEEL_MAX_GFN))
-		keel_flush_tlbs(vm);
-	write_unlock(&vm->mmu.lock);
+	keel_mmu_unlock(vm, keel_tables_zap(vm, 0, KEEL_MAX_GFN));
 }
 
 const struct mmu_notifier_ops keel_notifier_ops = {

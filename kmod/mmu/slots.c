@@ -122,7 +122,8 @@ static int slot_alloc_dirty(struct keel_vm *vm, struct keel_slot *slot)
 			       GFP_KERNEL_ACCOUNT);
 	if (!slot->dirty)
 		return -ENOMEM;
-	if (READ_ONCE(vm->mmu.manual_protect) & KVM_DIRTY_LOG_INITIALLY_SET)
+	slot->all_dirty = READ_ONCE(vm->mmu.manual_protect) & KVM_DIRTY_LOG_INITIALLY_SET;
+	if (slot->all_dirty)
 		bitmap_set(slot->dirty, 0, slot->npages);
 	return 0;
 }
@@ -170,8 +171,9 @@ typedef bool (*range_fn)(struct keel_vm *vm, gfn_t start, gfn_t end);
  * Apply @fn to the tables of a whole slot, in pieces between which others may
  * have the lock. A piece that was changed is flushed first: the notifier would
  * find nothing to remove there, and take it that no CPU uses the page.
+ * Return: whether the last piece is still to be flushed.
  */
-static void tables_of_slot(struct keel_vm *vm, const struct keel_slot *slot, range_fn fn)
+static bool tables_of_slot(struct keel_vm *vm, const struct keel_slot *slot, range_fn fn)
 {
 	gfn_t end = slot->gfn + slot->npages, gfn, next;
 	bool flush = false;
@@ -188,24 +190,22 @@ static void tables_of_slot(struct keel_vm *vm, const struct keel_slot *slot, ran
 		flush = false;
 		cond_resched_rwlock_write(&vm->mmu.lock);
 	}
-	if (flush)
-		keel_flush_tlbs(vm);
+	return flush;
 }
 
-/* What a change of a slot means for what is mapped of it. */
-static void adapt_tables(struct keel_vm *vm, const struct keel_slot *old,
+/* What a change of a slot means for what is mapped of it. Return: flush? */
+static bool adapt_tables(struct keel_vm *vm, const struct keel_slot *old,
 			 const struct keel_slot *new)
 {
-	if (!new || new->gfn != old->gfn) {
-		tables_of_slot(vm, old, keel_tables_remove);
-	} else if (new->dirty && !old->dirty) {
-		/* if all is dirty already, CLEAR will write-protect it */
-		if (!(READ_ONCE(vm->mmu.manual_protect) & KVM_DIRTY_LOG_INITIALLY_SET))
-			tables_of_slot(vm, old, keel_tables_write_protect);
-	} else if (old->dirty && !new->dirty) {
-		/* large pages may come back */
-		tables_of_slot(vm, old, keel_tables_remove);
-	}
+	if (!new || new->gfn != old->gfn)
+		return tables_of_slot(vm, old, keel_tables_remove);
+	/* if all is dirty already, CLEAR will write-protect it */
+	if (new->dirty && !old->dirty && !new->all_dirty)
+		return tables_of_slot(vm, old, keel_tables_write_protect);
+	/* large pages may come back */
+	if (old->dirty && !new->dirty)
+		return tables_of_slot(vm, old, keel_tables_remove);
+	return false;
 }
 
 /* Replace @old by @new, either of which may be NULL. Takes over @new. */
@@ -213,6 +213,7 @@ static int commit(struct keel_vm *vm, struct keel_slot *old, struct keel_slot *n
 {
 	struct keel_mmu *mmu = &vm->mmu;
 	struct keel_slots *next, *prev = keel_slots(vm);
+	bool flush = false;
 
 	lockdep_assert_held(&vm->slots_lock);
 	next = slots_next(vm, old, new);
@@ -231,14 +232,14 @@ static int commit(struct keel_vm *vm, struct keel_slot *old, struct keel_slot *n
 	if (old) {
 		/* faults that looked up the old slot look again */
 		mmu->seq++;
-		adapt_tables(vm, old, new);
+		flush = adapt_tables(vm, old, new);
 		/*
 		 * Only now: adapt_tables() lets the notifier in between, which
 		 * must find what is still mapped of the old slot.
 		 */
 		interval_tree_remove(&old->hva_node, &mmu->hva_tree);
 	}
-	write_unlock(&mmu->lock);
+	keel_mmu_unlock(vm, flush);
 	vm->stats.slot_updates++;
 
 	/*

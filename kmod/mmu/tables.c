@@ -7,8 +7,9 @@
  * bits at any time. Only the lock's writer removes entries and detaches
  * tables, so that whoever holds it for read can follow every pointer.
  *
- * A detached table may still be cached by a CPU. It waits on mmu.free until
- * keel_flush_tlbs() has made sure that none uses it.
+ * A detached table may still be cached by a CPU. It waits on mmu.detached until
+ * keel_flush_tlbs() has made sure that none uses it, and on mmu.flushed until the
+ * lock is dropped.
  */
 #include <linux/mem_encrypt.h>
 #include <linux/mm.h>
@@ -311,7 +312,7 @@ static void detach(struct keel_mmu *mmu, u64 *table, int level)
 	u64 entry;
 	int i;
 
-	list_add(&virt_to_page(table)->lru, &mmu->free);
+	list_add(&virt_to_page(table)->lru, &mmu->detached);
 	if (level == KEEL_LEVEL_4K)
 		return;
 	for (i = 0; i < PTRS_PER_PTE; i++) {
@@ -382,11 +383,10 @@ bool keel_tables_remove(struct keel_vm *vm, gfn_t start, gfn_t end)
 
 /* ---- flush ---- */
 
-static bool free_one_detached(struct keel_vm *vm)
+static bool free_one_table(struct keel_vm *vm, struct list_head *tables)
 {
-	struct page *page;
+	struct page *page = list_first_entry_or_null(tables, struct page, lru);
 
-	page = list_first_entry_or_null(&vm->mmu.free, struct page, lru);
 	if (!page)
 		return false;
 	list_del(&page->lru);
@@ -438,7 +438,19 @@ void keel_flush_tlbs(struct keel_vm *vm)
 	preempt_disable();
 	smp_call_function_many(mmu->flush_cpus, ack_flush, NULL, true);
 	preempt_enable();
-	while (free_one_detached(vm))
+	list_splice_init(&mmu->detached, &mmu->flushed);
+}
+
+void keel_mmu_unlock(struct keel_vm *vm, bool flush)
+{
+	struct keel_mmu *mmu = &vm->mmu;
+	LIST_HEAD(tables);
+
+	if (flush)
+		keel_flush_tlbs(vm);
+	list_splice_init(&mmu->flushed, &tables);
+	write_unlock(&mmu->lock);
+	while (free_one_table(vm, &tables))
 		;
 }
 
@@ -450,7 +462,8 @@ int keel_tables_init(struct keel_vm *vm, const struct keel_table_format *format)
 
 	rwlock_init(&mmu->lock);
 	mmu->hva_tree = RB_ROOT_CACHED;
-	INIT_LIST_HEAD(&mmu->free);
+	INIT_LIST_HEAD(&mmu->detached);
+	INIT_LIST_HEAD(&mmu->flushed);
 	mmu->format = format;
 	mmu->max_level = clamp_t(u8, format->max_level, KEEL_LEVEL_4K, KEEL_LEVEL_1G);
 	mmu->root = table_alloc();
@@ -478,7 +491,7 @@ void keel_mmu_destroy(struct keel_vm *vm)
 	/* nobody uses them any more: neither a flush nor the lock is needed */
 	detach(mmu, mmu->root, KEEL_ROOT_LEVEL);
 	mmu->root = NULL;
-	while (free_one_detached(vm))
+	while (free_one_table(vm, &mmu->detached))
 		cond_resched();
 	free_cpumask_var(mmu->flush_cpus);
 }

@@ -137,9 +137,7 @@ static bool range(struct kunit *test, range_fn fn, gfn_t start, gfn_t end)
 
 	write_lock(&f->vm->mmu.lock);
 	ret = fn(f->vm, start, end);
-	if (ret)
-		keel_flush_tlbs(f->vm);
-	write_unlock(&f->vm->mmu.lock);
+	keel_mmu_unlock(f->vm, ret);
 	return ret;
 }
 
@@ -287,12 +285,13 @@ static void detached_tables_wait_for_the_flush(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, map(test, 0, 0x1000, 1, true, true), 0);
 	write_lock(&f->vm->mmu.lock);
 	KUNIT_EXPECT_TRUE(test, keel_tables_zap(f->vm, 0, KEEL_MAX_GFN));
-	KUNIT_EXPECT_FALSE(test, list_empty(&f->vm->mmu.free));
-	KUNIT_EXPECT_EQ(test, tables(test), 4);
+	KUNIT_EXPECT_FALSE(test, list_empty(&f->vm->mmu.detached));
 	keel_flush_tlbs(f->vm);
-	KUNIT_EXPECT_TRUE(test, list_empty(&f->vm->mmu.free));
+	KUNIT_EXPECT_TRUE(test, list_empty(&f->vm->mmu.detached));
+	KUNIT_EXPECT_FALSE(test, list_empty(&f->vm->mmu.flushed));
+	KUNIT_EXPECT_EQ(test, tables(test), 4);
+	keel_mmu_unlock(f->vm, false);
 	KUNIT_EXPECT_EQ(test, tables(test), 1);
-	write_unlock(&f->vm->mmu.lock);
 	KUNIT_EXPECT_EQ(test, f->vm->mmu.tlb_gen, 1ULL);
 }
 
@@ -323,15 +322,13 @@ static void write_protection_by_mask(struct kunit *test)
 	write_lock(&f->vm->mmu.lock);
 	KUNIT_EXPECT_FALSE(test, keel_tables_write_protect_mask(f->vm, base, 0));
 	KUNIT_EXPECT_TRUE(test, keel_tables_write_protect_mask(f->vm, base, mask));
-	keel_flush_tlbs(f->vm);
-	write_unlock(&f->vm->mmu.lock);
+	keel_mmu_unlock(f->vm, true);
 	for (i = 0; i < 64; i++)
 		KUNIT_EXPECT_EQ(test, writable(test, base + i), !(mask & BIT_ULL(i)));
 
 	write_lock(&f->vm->mmu.lock);
 	keel_tables_write_protect_mask(f->vm, base, ~0ULL);
-	keel_flush_tlbs(f->vm);
-	write_unlock(&f->vm->mmu.lock);
+	keel_mmu_unlock(f->vm, true);
 	for (i = 0; i < 64; i++)
 		KUNIT_EXPECT_FALSE(test, writable(test, base + i));
 }
