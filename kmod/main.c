@@ -49,8 +49,8 @@ static void cpu_enable(void *unused)
 	err = keel_backend->cpu_enable();
 	if (err) {
 		atomic_inc(&enable_failed);
-		pr_err("cpu %d: cannot switch on %s: error %d\n",
-		       smp_processor_id(), keel_backend->name, err);
+		pr_err_ratelimited("cpu %d: cannot switch on %s: error %d\n",
+				   smp_processor_id(), keel_backend->name, err);
 		return;
 	}
 	__this_cpu_write(hardware_on, true);
@@ -83,8 +83,8 @@ int keel_hardware_get(void)
 		on_each_cpu(cpu_disable, NULL, 1);
 		hardware_users--;
 		err = -EBUSY;
-		pr_err("another hypervisor may own %s: unload it (rmmod kvm_intel kvm_amd) and try again\n",
-		       keel_backend->name);
+		pr_err_ratelimited("another hypervisor may own %s: unload it (rmmod kvm_intel kvm_amd) and try again\n",
+				   keel_backend->name);
 	}
 out:
 	mutex_unlock(&hardware_lock);
@@ -346,4 +346,3 @@ module_exit(keel_exit);
 
 MODULE_DESCRIPTION("keel: a small hypervisor that speaks the KVM ABI");
 MODULE_LICENSE("GPL");
-MODULE_ALIAS("devname:keel");

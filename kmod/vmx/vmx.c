@@ -281,8 +281,11 @@ static bool vmx_activate(struct vmx_vcpu *vmx, int cpu)
 	if (moved) {
 		/* SDM: a VMCS is VMCLEARed once before its first use. */
 		ok = vmx_clear(__pa(vmx->vmcs));
-		list_add(&vmx->node, &c->vmcss);
-		vmx->vmcs_cpu = cpu;
+		/* it fails where VMX is off: then the CPU has nothing to forget */
+		if (ok) {
+			list_add(&vmx->node, &c->vmcss);
+			vmx->vmcs_cpu = cpu;
+		}
 	}
 	if (c->current_vmx != vmx) {
 		ok = ok && vmx_load(__pa(vmx->vmcs));
