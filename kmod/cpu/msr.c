@@ -412,14 +412,13 @@ static int set_x2apic(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 /* Without a LAPIC here it is userspace's; KVM's clients expect no error. */
 static int get_tsc_deadline(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host)
 {
-	*value = vcpu->lapic ? keel_lapic_tsc_deadline(vcpu) : 0;
+	*value = keel_lapic_tsc_deadline(vcpu, host);
 	return 0;
 }
 
 static int set_tsc_deadline(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 {
-	if (vcpu->lapic)
-		keel_lapic_set_tsc_deadline(vcpu, value);
+	keel_lapic_set_tsc_deadline(vcpu, value);
 	return 0;
 }
 

@@ -13,8 +13,6 @@
 #include "../keel.h"
 #include "chips.h"
 
-#define MAX_DEVICES	1000	/* as KVM: ioeventfds are the VMM's to make */
-
 /* @len 0: an access of any length, at @addr */
 struct keel_bus_range {
 	gpa_t addr;
@@ -71,8 +69,6 @@ int keel_bus_add(struct keel_vm *vm, int id, gpa_t addr, u32 len, struct keel_bu
 	struct keel_bus *old = bus_get(vm, id), *new;
 	int nr = old ? old->nr : 0, at = 0;
 
-	if (nr >= MAX_DEVICES)
-		return -ENOSPC;
 	new = bus_alloc(nr + 1);
 	if (!new)
 		return -ENOMEM;
@@ -133,7 +129,7 @@ void keel_bus_destroy(struct keel_vm *vm)
 
 /* ---- readers ---- */
 
-/* @write or @read, the other is NULL; with neither: of any length and data. */
+/* @write or @read, the other is NULL. */
 static int bus_access(struct keel_vm *vm, int id, gpa_t addr, int len,
 		      const void *write, void *read)
 {
@@ -148,7 +144,7 @@ static int bus_access(struct keel_vm *vm, int id, gpa_t addr, int len,
 		r = &bus->range[i];
 		if (addr - r->addr > bus->max_len)
 			break;
-		if (r->len ? addr - r->addr + len > r->len || !len : addr != r->addr)
+		if (r->len ? addr - r->addr + len > r->len : addr != r->addr)
 			continue;
 		if (read)
 			ret = r->dev->ops->read ?

@@ -61,7 +61,6 @@ void keel_coalesced_destroy(struct keel_vm *vm);
 /* ---- routing.c ---- */
 
 struct keel_route {
-	u32 gsi;
 	u32 type;		/* KVM_IRQ_ROUTING_IRQCHIP or _MSI */
 	union {
 		struct {
@@ -86,11 +85,10 @@ struct keel_irq_routing {
 	struct keel_route route[];
 };
 
-struct keel_irq_routing *keel_routing_build(struct keel_vm *vm,
-					    const struct kvm_irq_routing_entry *entries,
+struct keel_irq_routing *keel_routing_build(const struct kvm_irq_routing_entry *entries,
 					    u32 nr);
 void keel_routing_replace(struct keel_vm *vm, struct keel_irq_routing *routing);
-int keel_routing_default(struct keel_vm *vm);
+struct keel_irq_routing *keel_routing_default(void);
 void keel_routing_destroy(struct keel_vm *vm);
 int keel_msi_decode(struct keel_vm *vm, u32 lo, u32 hi, u32 data, struct keel_apic_msg *msg);
 

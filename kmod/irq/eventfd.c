@@ -466,7 +466,7 @@ static int ioeventfd_check(const struct kvm_ioeventfd *args)
  * @args: checked copy of the argument
  *
  * Return: 0, -EINVAL, -EBADF, -EEXIST (another eventfd would be signalled by
- * the same write), -ENOENT (nothing such to deassign), -ENOSPC, -ENOMEM.
+ * the same write), -ENOENT (nothing such to deassign), -ENOMEM.
  */
 int keel_ioctl_ioeventfd(struct keel_vm *vm, const struct kvm_ioeventfd *args)
 {

@@ -26,7 +26,7 @@ int keel_lapic_msr_read(struct keel_vcpu *vcpu, u32 msr, u64 *value);
 int keel_lapic_msr_write(struct keel_vcpu *vcpu, u32 msr, u64 value);
 /* MSR_IA32_APICBASE: checks transitions unless @host; 0 or -EINVAL. */
 int keel_lapic_set_base(struct keel_vcpu *vcpu, u64 value, bool host);
-u64 keel_lapic_tsc_deadline(struct keel_vcpu *vcpu);
+u64 keel_lapic_tsc_deadline(struct keel_vcpu *vcpu, bool host);
 void keel_lapic_set_tsc_deadline(struct keel_vcpu *vcpu, u64 value);
 /* the guest's TSC jumped: re-arm a deadline timer */
 void keel_lapic_tsc_changed(struct keel_vcpu *vcpu);
@@ -41,6 +41,7 @@ void keel_lapic_set_cr8(struct keel_vcpu *vcpu, u64 cr8);
  */
 int keel_irq_pending(struct keel_vcpu *vcpu);
 int keel_irq_ack(struct keel_vcpu *vcpu);
+bool keel_extint_accepted(struct keel_vcpu *vcpu);
 
 /* INIT or SIPI waiting? accept: process them, changing mp_state (owner thread). */
 bool keel_lapic_has_events(struct keel_vcpu *vcpu);

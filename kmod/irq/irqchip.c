@@ -41,6 +41,7 @@ static void unplug_chips(struct keel_vm *vm, struct keel_pic *pic, struct keel_i
  */
 int keel_irqchip_create(struct keel_vm *vm)
 {
+	struct keel_irq_routing *rt;
 	struct keel_ioapic *ioapic;
 	struct keel_pic *pic;
 	int err = -ENOMEM;
@@ -58,17 +59,20 @@ int keel_irqchip_create(struct keel_vm *vm)
 	if (err)
 		goto out_free;
 
-	/* the chips before the routes that lead to them, the mode last */
+	rt = keel_routing_default();
+	if (IS_ERR(rt)) {
+		err = PTR_ERR(rt);
+		goto out_unplug;
+	}
+
+	/* nothing fails any more: whoever sees the mode finds the chips */
 	vm->pic = pic;
 	vm->ioapic = ioapic;
-	WRITE_ONCE(vm->irqchip, KEEL_IRQCHIP_KERNEL);
-	err = keel_routing_default(vm);
-	if (!err)
-		return 0;
+	smp_store_release(&vm->irqchip, KEEL_IRQCHIP_KERNEL);
+	keel_routing_replace(vm, rt);
+	return 0;
 
-	WRITE_ONCE(vm->irqchip, KEEL_IRQCHIP_NONE);
-	vm->pic = NULL;
-	vm->ioapic = NULL;
+out_unplug:
 	unplug_chips(vm, pic, ioapic);
 out_free:
 	kfree(pic);
@@ -92,7 +96,7 @@ int keel_irqchip_create_split(struct keel_vm *vm, u32 pins)
 		return -EINVAL;
 	if (vm->irqchip != KEEL_IRQCHIP_NONE || vm->nr_vcpus)
 		return -EEXIST;
-	rt = keel_routing_build(vm, NULL, 0);
+	rt = keel_routing_build(NULL, 0);
 	if (IS_ERR(rt))
 		return PTR_ERR(rt);
 	vm->nr_userspace_ioapic_pins = min_t(u32, pins, U8_MAX);
@@ -105,7 +109,8 @@ int keel_irqchip_create_split(struct keel_vm *vm, u32 pins)
 
 int keel_ioctl_get_irqchip(struct keel_vm *vm, struct kvm_irqchip *chip)
 {
-	if (READ_ONCE(vm->irqchip) != KEEL_IRQCHIP_KERNEL)
+	/* pairs with keel_irqchip_create() */
+	if (smp_load_acquire(&vm->irqchip) != KEEL_IRQCHIP_KERNEL)
 		return -ENXIO;
 	memset(&chip->chip, 0, sizeof(chip->chip));
 	switch (chip->chip_id) {
@@ -124,7 +129,8 @@ int keel_ioctl_get_irqchip(struct keel_vm *vm, struct kvm_irqchip *chip)
 
 int keel_ioctl_set_irqchip(struct keel_vm *vm, struct kvm_irqchip *chip)
 {
-	if (READ_ONCE(vm->irqchip) != KEEL_IRQCHIP_KERNEL)
+	/* pairs with keel_irqchip_create() */
+	if (smp_load_acquire(&vm->irqchip) != KEEL_IRQCHIP_KERNEL)
 		return -ENXIO;
 	switch (chip->chip_id) {
 	case KVM_IRQCHIP_PIC_MASTER:

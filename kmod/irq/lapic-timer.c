@@ -56,19 +56,22 @@ static u64 deadline_ns(struct keel_lapic *l)
 	return mul_u64_u32_div(left, USEC_PER_SEC, tsc_khz) + 1;
 }
 
+static void deadline_fire(struct keel_lapic *l)
+{
+	WRITE_ONCE(l->timer.expired, true);
+	keel_lapic_local(l, APIC_LVTT);
+}
+
 static enum hrtimer_restart deadline_expired(struct keel_lapic *l)
 {
 	u64 ns;
 
-	if (!READ_ONCE(l->timer.deadline))
-		return HRTIMER_NORESTART;
 	ns = deadline_ns(l);
 	if (ns) {
 		hrtimer_set_expires(&l->timer.hrtimer, ktime_add_ns(ktime_get(), ns));
 		return HRTIMER_RESTART;
 	}
-	WRITE_ONCE(l->timer.deadline, 0);
-	keel_lapic_local(l, APIC_LVTT);
+	deadline_fire(l);
 	return HRTIMER_NORESTART;
 }
 
@@ -76,23 +79,42 @@ static void deadline_start(struct keel_lapic *l)
 {
 	u64 ns;
 
-	if (!l->timer.deadline)
+	if (!l->timer.deadline || l->timer.expired)
 		return;
 	ns = deadline_ns(l);
 	if (!ns) {
-		WRITE_ONCE(l->timer.deadline, 0);
-		keel_lapic_local(l, APIC_LVTT);
+		deadline_fire(l);
 		return;
 	}
 	hrtimer_start(&l->timer.hrtimer, ktime_add_ns(ktime_get(), ns),
 		      HRTIMER_MODE_ABS_HARD);
 }
 
-u64 keel_lapic_tsc_deadline(struct keel_vcpu *vcpu)
+static void deadline_set(struct keel_lapic *l, u64 value)
+{
+	WRITE_ONCE(l->timer.deadline, value);
+	WRITE_ONCE(l->timer.expired, false);
+}
+
+/**
+ * keel_lapic_tsc_deadline() - MSR_IA32_TSC_DEADLINE
+ * @vcpu: the vCPU
+ * @host: userspace reads, not the guest
+ *
+ * Userspace saves the LAPIC and this MSR one after the other. An expiry in
+ * between would be in neither, so it is told the value until the guest has
+ * taken the interrupt; setting a deadline that is past fires again.
+ */
+u64 keel_lapic_tsc_deadline(struct keel_vcpu *vcpu, bool host)
 {
 	struct keel_lapic *l = vcpu->lapic;
+	u8 vector;
 
 	if (!l || !keel_lapic_hw_enabled(l) || !is_deadline(l))
+		return 0;
+	vector = keel_lapic_reg(l, APIC_LVTT) & APIC_VECTOR_MASK;
+	if (READ_ONCE(l->timer.expired) &&
+	    !(host && keel_lapic_test_vec(l, APIC_IRR, vector)))
 		return 0;
 	return READ_ONCE(l->timer.deadline);
 }
@@ -105,7 +127,7 @@ void keel_lapic_set_tsc_deadline(struct keel_vcpu *vcpu, u64 value)
 	if (!l || !keel_lapic_hw_enabled(l) || !is_deadline(l))
 		return;
 	hrtimer_cancel(&l->timer.hrtimer);
-	WRITE_ONCE(l->timer.deadline, value);
+	deadline_set(l, value);
 	deadline_start(l);
 }
 
@@ -191,6 +213,7 @@ void keel_lapic_timer_write_divide(struct keel_lapic *l)
 {
 	struct keel_lapic_timer *t = &l->timer;
 	u32 divisor = keel_lapic_divisor(keel_lapic_reg(l, APIC_TDCR));
+	bool active;
 	u64 left;
 
 	if (divisor == t->divisor)
@@ -199,18 +222,26 @@ void keel_lapic_timer_write_divide(struct keel_lapic *l)
 		t->divisor = divisor;
 		return;
 	}
-	hrtimer_cancel(&t->hrtimer);
+	active = hrtimer_cancel(&t->hrtimer);
 	left = (u64)keel_lapic_timer_count(l) * divisor;
 	t->divisor = divisor;
 	set_period(l);
+	/* less than a tick is left */
+	if (active && !left)
+		left = 1;
 	count_start(l, left);
+}
+
+static u32 lvtt_mode(const struct keel_lapic *l)
+{
+	return keel_lapic_reg(l, APIC_LVTT) &
+	       (APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE);
 }
 
 /* LVTT was written. */
 void keel_lapic_timer_write_lvtt(struct keel_lapic *l)
 {
-	u32 mode = keel_lapic_reg(l, APIC_LVTT) &
-		   (APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE);
+	u32 mode = lvtt_mode(l);
 
 	if (mode == l->timer.mode)
 		return;
@@ -219,31 +250,37 @@ void keel_lapic_timer_write_lvtt(struct keel_lapic *l)
 		hrtimer_cancel(&l->timer.hrtimer);
 		keel_lapic_put_reg(l, APIC_TMICT, 0);
 		WRITE_ONCE(l->timer.period, 0);
-		WRITE_ONCE(l->timer.deadline, 0);
+		deadline_set(l, 0);
 	}
 	WRITE_ONCE(l->timer.mode, mode);
 }
 
 /* ---- life ---- */
 
-/* The whole state came from userspace: go on counting from TMCCT. */
+/*
+ * The whole state came from userspace: go on counting from TMCCT. A count of 0
+ * means that the timer ran out about when the state was saved, or that the
+ * client (QEMU) does not keep it: periodic, a period begins; one-shot, it ends
+ * now. An interrupt too many is better than a guest without a tick.
+ */
 void keel_lapic_timer_restore(struct keel_lapic *l)
 {
 	u64 count = keel_lapic_reg(l, APIC_TMCCT);
+	u32 mode = lvtt_mode(l);
 
 	hrtimer_cancel(&l->timer.hrtimer);
-	WRITE_ONCE(l->timer.deadline, 0);
-	WRITE_ONCE(l->timer.mode, keel_lapic_reg(l, APIC_LVTT) &
-		   (APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE));
+	/* the deadline comes by its MSR, before or after this */
+	if (mode != l->timer.mode)
+		deadline_set(l, 0);
+	WRITE_ONCE(l->timer.mode, mode);
 	l->timer.divisor = keel_lapic_divisor(keel_lapic_reg(l, APIC_TDCR));
 	set_period(l);
 	if (is_deadline(l))
-		return;
-	/* saved between two periods: begin one */
-	if (!count && is_periodic(l))
-		count_start(l, l->timer.period);
-	else
+		deadline_start(l);
+	else if (count)
 		count_start(l, min(count * l->timer.divisor, l->timer.period));
+	else
+		count_start(l, is_periodic(l) ? l->timer.period : 1);
 }
 
 /* The registers were reset. */
@@ -251,7 +288,7 @@ void keel_lapic_timer_reset(struct keel_lapic *l)
 {
 	hrtimer_cancel(&l->timer.hrtimer);
 	WRITE_ONCE(l->timer.mode, APIC_LVT_TIMER_ONESHOT);
-	WRITE_ONCE(l->timer.deadline, 0);
+	deadline_set(l, 0);
 	WRITE_ONCE(l->timer.period, 0);
 	l->timer.divisor = keel_lapic_divisor(0);
 }

@@ -65,8 +65,6 @@ int keel_lapic_accept(struct keel_lapic *l, const struct keel_apic_msg *msg)
 	switch (msg->mode) {
 	case APIC_DM_FIXED:
 	case APIC_DM_LOWEST:
-		if (msg->ipi && msg->vector < 16)
-			lapic_error(l, APIC_ESR_RECVILL);
 		return accept_vector(l, msg->vector, msg->level);
 	case APIC_DM_NMI:
 		keel_nmi(l->vcpu);
@@ -152,15 +150,11 @@ int keel_lapic_pending(struct keel_lapic *l)
 	return irr;
 }
 
-static int lapic_ack(struct keel_lapic *l)
+/* The guest takes @vector, which keel_lapic_pending() found. */
+static void lapic_ack(struct keel_lapic *l, u8 vector)
 {
-	int vector = keel_lapic_pending(l);
-
-	if (vector < 0)
-		return -1;
 	clear_bit(vector & 31, keel_lapic_vec(l, APIC_IRR, vector));
 	__set_bit(vector & 31, keel_lapic_vec(l, APIC_ISR, vector));
-	return vector;
 }
 
 static void eoi_broadcast(struct keel_lapic *l, u8 vector)
@@ -223,13 +217,8 @@ bool keel_lapic_accepts_pic(struct keel_lapic *l)
 	return !(lvt0 & APIC_LVT_MASKED) && (lvt0 & APIC_MODE_MASK) == APIC_DM_EXTINT;
 }
 
-/**
- * keel_irq_pending() - the vector that the guest would take now, or -1
- * @vcpu: the vCPU
- *
- * Context: the owner thread; elsewhere it is a hint.
- */
-int keel_irq_pending(struct keel_vcpu *vcpu)
+/* The PIC comes before what userspace's PIC sent, and that before the LAPIC. */
+static int next_irq(struct keel_vcpu *vcpu, bool take)
 {
 	struct keel_lapic *l = vcpu->lapic;
 	struct keel_pic *pic = vcpu->vm->pic;
@@ -238,13 +227,31 @@ int keel_irq_pending(struct keel_vcpu *vcpu)
 	if (!l)
 		return -1;
 	if (pic && READ_ONCE(pic->output) && keel_lapic_accepts_pic(l)) {
-		vector = keel_pic_peek(pic);
+		vector = take ? keel_pic_ack(pic) : keel_pic_peek(pic);
 		if (vector >= 0)
 			return vector;
 	}
-	if (READ_ONCE(l->extint) >= 0 && keel_lapic_accepts_pic(l))
-		return l->extint;
-	return keel_lapic_pending(l);
+	vector = READ_ONCE(l->extint);
+	if (vector >= 0 && keel_lapic_accepts_pic(l)) {
+		if (take)
+			WRITE_ONCE(l->extint, -1);
+		return vector;
+	}
+	vector = keel_lapic_pending(l);
+	if (take && vector >= 0)
+		lapic_ack(l, vector);
+	return vector;
+}
+
+/**
+ * keel_irq_pending() - the vector that the guest would take now, or -1
+ * @vcpu: the vCPU
+ *
+ * Context: the owner thread; elsewhere it is a hint.
+ */
+int keel_irq_pending(struct keel_vcpu *vcpu)
+{
+	return next_irq(vcpu, false);
 }
 
 /**
@@ -257,23 +264,20 @@ int keel_irq_pending(struct keel_vcpu *vcpu)
  */
 int keel_irq_ack(struct keel_vcpu *vcpu)
 {
-	struct keel_lapic *l = vcpu->lapic;
-	struct keel_pic *pic = vcpu->vm->pic;
-	int vector;
+	return next_irq(vcpu, true);
+}
 
-	if (!l)
-		return -1;
-	if (pic && READ_ONCE(pic->output) && keel_lapic_accepts_pic(l)) {
-		vector = keel_pic_ack(pic);
-		if (vector >= 0)
-			return vector;
-	}
-	if (l->extint >= 0 && keel_lapic_accepts_pic(l)) {
-		vector = l->extint;
-		WRITE_ONCE(l->extint, -1);
-		return vector;
-	}
-	return lapic_ack(l);
+/**
+ * keel_extint_accepted() - may userspace send its PIC's interrupt now?
+ * @vcpu: the vCPU
+ *
+ * With a LAPIC here, only if it lets that through, and none waits already.
+ */
+bool keel_extint_accepted(struct keel_vcpu *vcpu)
+{
+	struct keel_lapic *l = vcpu->lapic;
+
+	return !l || (l->extint < 0 && keel_lapic_accepts_pic(l));
 }
 
 int keel_lapic_queue_extint(struct keel_vcpu *vcpu, u8 vector)
@@ -703,6 +707,11 @@ static u32 *state_reg(struct kvm_lapic_state *s, u32 reg)
 	return (u32 *)(s->regs + reg);
 }
 
+static u32 state_value(const struct kvm_lapic_state *s, u32 reg)
+{
+	return *(const u32 *)(s->regs + reg);
+}
+
 int keel_lapic_get_state(struct keel_vcpu *vcpu, struct kvm_lapic_state *s)
 {
 	struct keel_lapic *l = vcpu->lapic;
@@ -717,25 +726,24 @@ int keel_lapic_get_state(struct keel_vcpu *vcpu, struct kvm_lapic_state *s)
 	return 0;
 }
 
-static void set_vectors(struct keel_lapic *l, struct kvm_lapic_state *s, u32 reg)
+/* Also vectors 0 to 15, whose priority is too low to be ever delivered: as KVM. */
+static void set_vectors(struct keel_lapic *l, const struct kvm_lapic_state *s, u32 reg)
 {
 	int i;
 
-	*state_reg(s, reg) &= ~0xffffu;	/* vectors 0 to 15 are illegal */
 	for (i = 0; i < 8; i++)
-		keel_lapic_put_reg(l, reg + i * 0x10, *state_reg(s, reg + i * 0x10));
+		keel_lapic_put_reg(l, reg + i * 0x10, state_value(s, reg + i * 0x10));
 }
 
-int keel_lapic_set_state(struct keel_vcpu *vcpu, const struct kvm_lapic_state *state)
+int keel_lapic_set_state(struct keel_vcpu *vcpu, const struct kvm_lapic_state *s)
 {
-	struct kvm_lapic_state *s = (struct kvm_lapic_state *)state;
 	struct keel_lapic *l = vcpu->lapic;
 	u32 reg, i;
 
 	if (!l)
 		return -EINVAL;
 	if (keel_lapic_x2(l) && vcpu->vm->x2apic_32bit_ids &&
-	    *state_reg(s, APIC_ID) != vcpu->id)
+	    state_value(s, APIC_ID) != vcpu->id)
 		return -EINVAL;
 
 	keel_lapic_timer_stop(l);
@@ -743,18 +751,18 @@ int keel_lapic_set_state(struct keel_vcpu *vcpu, const struct kvm_lapic_state *s
 	for (i = 0; i < ARRAY_SIZE(lapic_regs); i++) {
 		reg = i * 0x10;
 		if ((lapic_regs[i].access & XW) && reg != APIC_EOI)
-			keel_lapic_put_reg(l, reg, *state_reg(s, reg) & lapic_regs[i].bits);
+			keel_lapic_put_reg(l, reg, state_value(s, reg) & lapic_regs[i].bits);
 	}
-	keel_lapic_put_reg(l, APIC_DFR, *state_reg(s, APIC_DFR) | 0x0fffffff);
-	keel_lapic_put_reg(l, APIC_ESR, *state_reg(s, APIC_ESR) & 0xff);
-	keel_lapic_put_reg(l, APIC_TMCCT, *state_reg(s, APIC_TMCCT));
+	keel_lapic_put_reg(l, APIC_DFR, state_value(s, APIC_DFR) | 0x0fffffff);
+	keel_lapic_put_reg(l, APIC_ESR, state_value(s, APIC_ESR) & 0xff);
+	keel_lapic_put_reg(l, APIC_TMCCT, state_value(s, APIC_TMCCT));
 	set_vectors(l, s, APIC_IRR);
 	set_vectors(l, s, APIC_ISR);
 	set_vectors(l, s, APIC_TMR);
 	if (keel_lapic_x2(l)) {
 		keel_lapic_put_reg(l, APIC_ID, vcpu->id);
 		keel_lapic_put_reg(l, APIC_LDR, keel_x2apic_ldr(vcpu->id));
-		keel_lapic_put_reg(l, APIC_ICR2, *state_reg(s, APIC_ICR2));
+		keel_lapic_put_reg(l, APIC_ICR2, state_value(s, APIC_ICR2));
 	}
 	keel_apic_map_update(vcpu->vm);
 	keel_lapic_timer_restore(l);

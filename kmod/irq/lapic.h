@@ -34,6 +34,7 @@ struct keel_lapic_timer {
 	u64 period;		/* ns, TMICT times divisor */
 	ktime_t target;		/* the next or, when it ran out, the last expiry */
 	u64 deadline;		/* guest TSC, 0 when not armed */
+	bool expired;		/* ... and it has fired for that */
 };
 
 /**

@@ -85,6 +85,8 @@ static void pulse(struct keel_pit *pit)
 	unsigned long flags;
 	int ret;
 
+	/* down first: another pulse may have been interrupted with its line up */
+	keel_set_irq(pit->vm, KEEL_IRQ_SOURCE_PIT, 0, 0);
 	ret = keel_set_irq(pit->vm, KEEL_IRQ_SOURCE_PIT, 0, 1);
 	keel_set_irq(pit->vm, KEEL_IRQ_SOURCE_PIT, 0, 0);
 	if (ret >= 0)

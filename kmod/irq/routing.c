@@ -56,7 +56,6 @@ static int check_entry(struct keel_vm *vm, const struct kvm_irq_routing_entry *e
 
 static void fill_route(struct keel_route *r, const struct kvm_irq_routing_entry *e)
 {
-	r->gsi = e->gsi;
 	r->type = e->type;
 	if (e->type == KVM_IRQ_ROUTING_IRQCHIP) {
 		r->irqchip.chip = array_index_nospec(e->u.irqchip.irqchip, KVM_NR_IRQCHIPS);
@@ -69,6 +68,20 @@ static void fill_route(struct keel_route *r, const struct kvm_irq_routing_entry 
 }
 
 /* A GSI leads to one pin of each chip at most, or to one message. */
+static int check_entries(struct keel_vm *vm, const struct kvm_irq_routing_entry *entries,
+			 u32 nr)
+{
+	u32 i;
+	int err;
+
+	for (i = 0; i < nr; i++) {
+		err = check_entry(vm, &entries[i]);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
 static bool conflicts(const struct keel_route *a, const struct keel_route *b)
 {
 	return a->type != KVM_IRQ_ROUTING_IRQCHIP || b->type != KVM_IRQ_ROUTING_IRQCHIP ||
@@ -98,15 +111,13 @@ static int place_routes(struct keel_irq_routing *rt,
 }
 
 /**
- * keel_routing_build() - check entries and make a table of them
- * @vm: the VM
- * @entries: as userspace gave them
+ * keel_routing_build() - make a table of entries
+ * @entries: each of them valid
  * @nr: at most KEEL_MAX_GSI
  *
- * Return: the table, or an ERR_PTR: -EINVAL, -ENOMEM.
+ * Return: the table, or an ERR_PTR: -EINVAL (they conflict), -ENOMEM.
  */
-struct keel_irq_routing *keel_routing_build(struct keel_vm *vm,
-					    const struct kvm_irq_routing_entry *entries,
+struct keel_irq_routing *keel_routing_build(const struct kvm_irq_routing_entry *entries,
 					    u32 nr)
 {
 	struct keel_irq_routing *rt;
@@ -115,12 +126,8 @@ struct keel_irq_routing *keel_routing_build(struct keel_vm *vm,
 	u16 *fill;
 	int err;
 
-	for (i = 0; i < nr; i++) {
-		err = check_entry(vm, &entries[i]);
-		if (err)
-			return ERR_PTR(err);
+	for (i = 0; i < nr; i++)
 		gsis = max(gsis, entries[i].gsi + 1);
-	}
 	size = struct_size(rt, route, nr);
 	rt = kvzalloc(size + (gsis + 1) * sizeof(u16), GFP_KERNEL_ACCOUNT);
 	fill = kvcalloc(gsis + 1, sizeof(u16), GFP_KERNEL);
@@ -169,9 +176,12 @@ static bool eoi_due(struct keel_irq *irq, u8 vector)
 
 /*
  * In split mode the EOI of what userspace's IOAPIC sent as level-triggered
- * has to go there: also of what it sent by the routes of before.
+ * has to go there: also of what it sent by the routes of before. Hence twice for
+ * a new table: @adding before it is used, and then without those of the old one
+ * whose EOI is not due.
  */
-static void update_split_eoi(struct keel_vm *vm, const struct keel_irq_routing *rt)
+static void update_split_eoi(struct keel_vm *vm, const struct keel_irq_routing *rt,
+			     bool adding)
 {
 	u32 nr = min_t(u32, rt->nr_gsis, vm->nr_userspace_ioapic_pins);
 	const struct keel_route *r;
@@ -183,7 +193,7 @@ static void update_split_eoi(struct keel_vm *vm, const struct keel_irq_routing *
 		if (r->type == KVM_IRQ_ROUTING_MSI && (r->msi.data & APIC_INT_LEVELTRIG))
 			__set_bit(r->msi.data & APIC_VECTOR_MASK, vectors);
 	for_each_set_bit(vector, vm->irq->split_eoi, 256)
-		if (!test_bit(vector, vectors) && eoi_due(vm->irq, vector))
+		if (!test_bit(vector, vectors) && (adding || eoi_due(vm->irq, vector)))
 			__set_bit(vector, vectors);
 	for (i = 0; i < ARRAY_SIZE(vm->irq->split_eoi); i++)
 		WRITE_ONCE(vm->irq->split_eoi[i], vectors[i]);
@@ -195,16 +205,24 @@ void keel_routing_replace(struct keel_vm *vm, struct keel_irq_routing *routing)
 	struct keel_irq_routing *old;
 
 	mutex_lock(&vm->irq_lock);
+	if (vm->irqchip == KEEL_IRQCHIP_SPLIT)
+		update_split_eoi(vm, routing, true);
 	old = rcu_replace_pointer(vm->routing, routing, lockdep_is_held(&vm->irq_lock));
 	if (vm->irqchip == KEEL_IRQCHIP_SPLIT)
-		update_split_eoi(vm, routing);
+		update_split_eoi(vm, routing, false);
 	mutex_unlock(&vm->irq_lock);
 	if (old)
 		call_srcu(&vm->irq_srcu, &old->rcu, routing_free);
 }
 
-/* What a PC has: 0 to 15 to both kinds of chip, the rest to the IOAPIC. */
-int keel_routing_default(struct keel_vm *vm)
+/**
+ * keel_routing_default() - the routes of a PC
+ *
+ * 0 to 15 to both kinds of chip, the rest to the IOAPIC.
+ *
+ * Return: a table for keel_routing_replace(), or an error.
+ */
+struct keel_irq_routing *keel_routing_default(void)
 {
 	struct kvm_irq_routing_entry *e;
 	struct keel_irq_routing *rt;
@@ -212,7 +230,7 @@ int keel_routing_default(struct keel_vm *vm)
 
 	e = kcalloc(KVM_IOAPIC_NUM_PINS + 16, sizeof(*e), GFP_KERNEL);
 	if (!e)
-		return -ENOMEM;
+		return ERR_PTR(-ENOMEM);
 	for (gsi = 0; gsi < KVM_IOAPIC_NUM_PINS; gsi++) {
 		e[nr].gsi = gsi;
 		e[nr].type = KVM_IRQ_ROUTING_IRQCHIP;
@@ -225,12 +243,9 @@ int keel_routing_default(struct keel_vm *vm)
 		e[nr].u.irqchip.irqchip = gsi / 8;
 		e[nr++].u.irqchip.pin = gsi % 8;
 	}
-	rt = keel_routing_build(vm, e, nr);
+	rt = keel_routing_build(e, nr);
 	kfree(e);
-	if (IS_ERR(rt))
-		return PTR_ERR(rt);
-	keel_routing_replace(vm, rt);
-	return 0;
+	return rt;
 }
 
 void keel_routing_destroy(struct keel_vm *vm)
@@ -256,6 +271,7 @@ long keel_ioctl_set_gsi_routing(struct keel_vm *vm, struct kvm_irq_routing __use
 	struct kvm_irq_routing_entry *entries = NULL;
 	struct keel_irq_routing *rt;
 	struct kvm_irq_routing head;
+	int err;
 
 	if (copy_from_user(&head, u, sizeof(head)))
 		return -EFAULT;
@@ -268,7 +284,8 @@ long keel_ioctl_set_gsi_routing(struct keel_vm *vm, struct kvm_irq_routing __use
 		if (IS_ERR(entries))
 			return PTR_ERR(entries);
 	}
-	rt = keel_routing_build(vm, entries, head.nr);
+	err = check_entries(vm, entries, head.nr);
+	rt = err ? ERR_PTR(err) : keel_routing_build(entries, head.nr);
 	kvfree(entries);
 	if (IS_ERR(rt))
 		return PTR_ERR(rt);

@@ -373,7 +373,7 @@ static void timer_deadline(struct kunit *test)
 	/* in another mode the MSR is deaf */
 	keel_lapic_write(l, APIC_LVTT, 0x80);
 	keel_lapic_set_tsc_deadline(vcpu, now + 1);
-	KUNIT_EXPECT_EQ(test, keel_lapic_tsc_deadline(vcpu), 0);
+	KUNIT_EXPECT_EQ(test, keel_lapic_tsc_deadline(vcpu, false), 0);
 	keel_lapic_write(l, APIC_TMICT, 1000000000);
 	/* the change of mode disarms, and TMICT is deaf in this one */
 	keel_lapic_write(l, APIC_LVTT, 0x80 | APIC_LVT_TIMER_TSCDEADLINE);
@@ -383,11 +383,14 @@ static void timer_deadline(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, keel_lapic_read(l, APIC_TMICT), 0);
 	/* in the past: at once */
 	keel_lapic_set_tsc_deadline(vcpu, 1);
+	/* userspace sees it for as long as the interrupt waits, the guest does not */
+	KUNIT_EXPECT_EQ(test, keel_lapic_tsc_deadline(vcpu, true), 1);
+	KUNIT_EXPECT_EQ(test, keel_lapic_tsc_deadline(vcpu, false), 0);
 	KUNIT_EXPECT_TRUE(test, consume(l, 0x80));
-	KUNIT_EXPECT_EQ(test, keel_lapic_tsc_deadline(vcpu), 0);
+	KUNIT_EXPECT_EQ(test, keel_lapic_tsc_deadline(vcpu, true), 0);
 	/* never in this life, without overflow */
 	keel_lapic_set_tsc_deadline(vcpu, ~0ULL);
-	KUNIT_EXPECT_EQ(test, keel_lapic_tsc_deadline(vcpu), ~0ULL);
+	KUNIT_EXPECT_EQ(test, keel_lapic_tsc_deadline(vcpu, false), ~0ULL);
 	KUNIT_EXPECT_FALSE(test, requested(l, 0x80));
 	/* 0 disarms */
 	keel_lapic_set_tsc_deadline(vcpu, 0);
@@ -397,7 +400,7 @@ static void timer_deadline(struct kunit *test)
 	now = keel_guest_tsc(vcpu);
 	keel_lapic_set_tsc_deadline(vcpu, now + tsc_khz);
 	KUNIT_EXPECT_TRUE(test, arrives(l, 0x80));
-	KUNIT_EXPECT_EQ(test, keel_lapic_tsc_deadline(vcpu), 0);
+	KUNIT_EXPECT_EQ(test, keel_lapic_tsc_deadline(vcpu, false), 0);
 }
 
 static struct kunit_case timer_cases[] = {
