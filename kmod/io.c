@@ -11,6 +11,7 @@
 #include <linux/mm.h>
 #include <linux/minmax.h>
 #include <linux/nospec.h>
+#include <linux/sched/signal.h>
 #include <linux/string.h>
 #include <asm/processor-flags.h>
 #include <uapi/asm/debugreg.h>
@@ -144,6 +145,7 @@ struct emulation {
 	struct keel_vcpu *vcpu;
 	struct insn_cpu cpu;
 	u8 replayed_reads;	/* answered from the record in this pass */
+	bool committed;		/* an iteration of a REP is complete in this pass */
 	bool wants_read;	/* io.reads[io.nr_reads] is to be asked of userspace */
 	int err;		/* -EFAULT: guest memory that cannot be had */
 };
@@ -189,6 +191,20 @@ static int translate(struct emulation *em, u64 linear, unsigned int len, u32 acc
 	return n;
 }
 
+/*
+ * A REP instruction reads from userspace for as long as its counter says, one
+ * KVM_RUN an iteration. Between two of them the guest can be interrupted, and
+ * KVM_RUN left.
+ */
+static bool attention_due(const struct emulation *em)
+{
+	struct keel_vcpu *vcpu = em->vcpu;
+
+	return em->committed &&
+	       (READ_ONCE(vcpu->requests) || signal_pending(current) ||
+		READ_ONCE(vcpu->run->KEEL_RUN_FIELD(immediate_exit)));
+}
+
 static bool writes_outstanding(const struct keel_io *io)
 {
 	return io->nr_committed;
@@ -220,7 +236,7 @@ static int device_read(struct emulation *em, u64 addr, u8 *buf, u8 len, bool pio
 	*f = (struct keel_io_frag){ .addr = addr, .len = len, .pio = pio };
 	if (pio ? keel_pio_read(vcpu, addr, len, f->data) :
 		  keel_mmio_read(vcpu, addr, len, f->data)) {
-		em->wants_read = true;
+		em->wants_read = !attention_due(em);
 		return INSN_EXIT;
 	}
 	/* reading may have had an effect: never do it again for this instruction */
@@ -266,8 +282,11 @@ static int mmio(struct emulation *em, gpa_t gpa, void *buf, unsigned int len, bo
 	return INSN_OK;
 }
 
-static int ram_error(struct emulation *em)
+/* The slot is gone since translate() looked: it is a device's now. Or memory fails. */
+static int ram_error(struct emulation *em, gpa_t gpa, bool write)
 {
+	if (!keel_guest_has_ram(em->vcpu->vm, keel_gfn(gpa), write))
+		return INSN_RETRY;
 	em->err = -EFAULT;
 	return INSN_ERROR;
 }
@@ -287,7 +306,7 @@ static int op_fetch(void *opaque, u64 linear, void *buf, unsigned int len,
 		if (!p[i].ram)
 			return INSN_UNKNOWN;
 		if (keel_guest_read(em->vcpu->vm, p[i].gpa, buf, p[i].len))
-			return ram_error(em);
+			return ram_error(em, p[i].gpa, false);
 		buf += p[i].len;
 	}
 	return INSN_OK;
@@ -306,7 +325,7 @@ static int op_read(void *opaque, u64 linear, void *buf, unsigned int len,
 	for (i = 0; i < n; i++) {
 		if (p[i].ram) {
 			if (keel_guest_read(em->vcpu->vm, p[i].gpa, buf, p[i].len))
-				return ram_error(em);
+				return ram_error(em, p[i].gpa, false);
 		} else {
 			ret = mmio(em, p[i].gpa, buf, p[i].len, false);
 			if (ret != INSN_OK)
@@ -338,7 +357,7 @@ static int op_write(void *opaque, u64 linear, const void *buf, unsigned int len,
 	}
 	for (i = 0, offset = 0; i < n; offset += p[i++].len)
 		if (p[i].ram && keel_guest_write(em->vcpu->vm, p[i].gpa, buf + offset, p[i].len))
-			return ram_error(em);
+			return ram_error(em, p[i].gpa, true);
 	return INSN_OK;
 }
 
@@ -371,7 +390,7 @@ static int op_cmpxchg(void *opaque, u64 linear, const void *old, const void *new
 	err = keel_guest_cmpxchg(em->vcpu->vm, p[0].gpa, &expected, value, len);
 	if (err == -EAGAIN)
 		return INSN_RETRY;
-	return err ? ram_error(em) : INSN_OK;
+	return err ? ram_error(em, p[0].gpa, true) : INSN_OK;
 }
 
 /*
@@ -400,15 +419,19 @@ static void op_commit(void *opaque)
 	io->nr_committed = kept;
 	io->nr_reads = 0;
 	em->replayed_reads = 0;
+	em->committed = true;
 }
 
 /*
  * The CPU has checked IOPL and the TSS bitmap, for the access that exited. Code
- * that another vCPU has changed since may be about another port.
+ * that another vCPU has changed since may be about another.
  */
-static bool port_checked(const struct keel_vcpu *vcpu, u16 port)
+static bool port_checked(const struct keel_vcpu *vcpu, u16 port, unsigned int size, bool in)
 {
-	return vcpu->exit.reason == KEEL_EXIT_IO && vcpu->exit.io.port == port;
+	const struct keel_exit *e = &vcpu->exit;
+
+	return e->reason == KEEL_EXIT_IO && e->io.port == port && e->io.size == size &&
+	       e->io.in == in;
 }
 
 static int op_io_in(void *opaque, u16 port, unsigned int size, u32 *val,
@@ -417,7 +440,7 @@ static int op_io_in(void *opaque, u16 port, unsigned int size, u32 *val,
 	struct emulation *em = opaque;
 
 	*val = 0;
-	if (!port_checked(em->vcpu, port))
+	if (!port_checked(em->vcpu, port, size, true))
 		return INSN_UNKNOWN;
 	return device_read(opaque, port, (u8 *)val, size, true);
 }
@@ -427,7 +450,7 @@ static int op_io_out(void *opaque, u16 port, unsigned int size, u32 val,
 {
 	struct emulation *em = opaque;
 
-	if (!port_checked(em->vcpu, port))
+	if (!port_checked(em->vcpu, port, size, false))
 		return INSN_UNKNOWN;
 	return device_write(opaque, port, (u8 *)&val, size, true);
 }
@@ -539,6 +562,7 @@ static void emulation_begin(struct emulation *em, struct keel_vcpu *vcpu)
 	em->vcpu = vcpu;
 	em->replayed_reads = 0;
 	em->wants_read = false;
+	em->committed = false;
 	em->err = 0;
 	memcpy(em->cpu.regs, r->gpr, sizeof(r->gpr));
 	em->cpu.rip = r->rip;
@@ -645,15 +669,13 @@ static int emulate(struct keel_vcpu *vcpu)
 	/* completed iterations of a REP count also when the next one stopped */
 	emulation_end(&em);
 	io->rip = vcpu->regs.rip;
-	io->again = ret == INSN_EXIT;
-	if (ret == INSN_DONE && insn.retired) {
+	if (ret == INSN_DONE && insn.retired)
 		keel_backend->set_shadow(vcpu, 0);
-		if (insn.trap)
-			keel_queue_db(vcpu, DR_STEP);
-	}
+	if (ret == INSN_DONE && insn.trap)
+		keel_queue_db(vcpu, DR_STEP);
 	if (ret == INSN_FAULT)
 		queue_fault(vcpu, &fault);
-	if (em.wants_read && !io->nr_committed) {
+	if (em.wants_read) {
 		io->pending = KEEL_IO_EMULATE;
 		io->waiting_read = true;
 		return frag_to_user(vcpu, &io->reads[io->nr_reads], false);
@@ -676,17 +698,14 @@ int keel_emulate(struct keel_vcpu *vcpu)
 static int complete_emulation(struct keel_vcpu *vcpu)
 {
 	struct keel_io *io = &vcpu->io;
-	int ret;
 
-	if (io->waiting_read) {
-		io->waiting_read = false;
-		frag_from_user(vcpu, &io->reads[io->nr_reads++]);
-	} else {
+	if (!io->waiting_read) {
 		io->next_write++;
+		return next_access(vcpu);
 	}
-	ret = next_access(vcpu);
-	if (ret != KEEL_RESUME || !io->again)
-		return ret;
+	io->waiting_read = false;
+	frag_from_user(vcpu, &io->reads[io->nr_reads++]);
+	/* not retired: execute it again, unless userspace has put the vCPU elsewhere */
 	keel_need(vcpu, KEEL_RIP);
 	if (vcpu->regs.rip != io->rip)
 		return KEEL_RESUME;

@@ -65,16 +65,15 @@ enum keel_irqchip_mode {
 /**
  * struct keel_vm - one virtual machine
  *
- * Referenced by its file, by every vCPU and by whatever else can outlive the
- * file (irqfds in flight). Freed when the last reference goes.
+ * Referenced by its file and by those of its vCPUs and statistics. Freed when
+ * the last reference goes.
  */
 struct keel_vm {
 	struct mm_struct *mm;			/* [C] the creator's; mmgrab()ed */
 	struct kref refs;			/* [A] */
 	struct mutex lock;			/* outermost, see docs/locking.md */
 	bool dead;				/* [A] set once: every call answers EIO */
-	struct list_head node;			/* main.c's list of VMs, under its lock */
-	char name[32];				/* [C] "pid-fd" for the log and debugfs */
+	char name[32];				/* [C] "pid-serial" for the log and debugfs */
 
 	/* memory */
 	struct mutex slots_lock;
@@ -115,7 +114,7 @@ struct keel_vm {
 	/* options set through KVM_ENABLE_CAP, constant once a vCPU exists */
 	bool exception_payload;			/* [V] */
 	bool triple_fault_event;		/* [V] */
-	u32 max_vcpu_id;			/* [V] */
+	u32 max_vcpu_id;			/* [V] 0: not limited by userspace */
 
 	struct keel_vm_stats stats;		/* [A] */
 	struct dentry *debugfs;			/* [C] stats.c's */
@@ -163,8 +162,7 @@ struct keel_io {
 	u8 size;		/* of a plain IN or OUT */
 	u64 rip;		/* of the instruction; if it moved, do not complete */
 	/* KEEL_IO_EMULATE */
-	bool again;		/* not retired: execute it again when all is answered */
-	bool waiting_read;	/* reads[nr_reads] is at userspace */
+	bool waiting_read;	/* reads[nr_reads] is at userspace; not retired */
 	u8 nr_reads;
 	u8 nr_writes;		/* of which the first nr_committed have happened */
 	u8 nr_committed;

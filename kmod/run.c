@@ -115,7 +115,7 @@ static void flush_if_stale(struct keel_vcpu *vcpu)
 	u64 gen = READ_ONCE(vcpu->vm->mmu.tlb_gen);
 
 	if (vcpu->tlb_gen != gen) {
-		vcpu->tlb_gen = gen;
+		WRITE_ONCE(vcpu->tlb_gen, gen);
 		vcpu->stats.tlb_flushes++;
 		keel_backend->flush_tlb(vcpu);
 	}
@@ -182,7 +182,7 @@ static bool ready_for_interrupt(struct keel_vcpu *vcpu)
 		return true;
 	return !vcpu->events.interrupt.injected && !vcpu->events.exception.pending &&
 	       !vcpu->events.exception.injected && keel_irq_allowed(vcpu) &&
-	       (!vcpu->lapic || keel_irq_pending(vcpu) < 0);
+	       keel_extint_accepted(vcpu);
 }
 
 static int run_loop(struct keel_vcpu *vcpu)
@@ -256,6 +256,25 @@ static int begin_run(struct keel_vcpu *vcpu)
 	return KEEL_RESUME;
 }
 
+/*
+ * KVM_SET_SIGNAL_MASK. As in sigtimedwait(), the caller's mask waits in
+ * real_blocked: a signal blocked there neither kills nor is dropped as ignored
+ * for being let in for a while, but ends KVM_RUN and stays pending.
+ */
+static void activate_sigset(struct keel_vcpu *vcpu)
+{
+	if (vcpu->sigset_active)
+		sigprocmask(SIG_SETMASK, &vcpu->sigset, &current->real_blocked);
+}
+
+static void deactivate_sigset(struct keel_vcpu *vcpu)
+{
+	if (!vcpu->sigset_active)
+		return;
+	sigprocmask(SIG_SETMASK, &current->real_blocked, NULL);
+	sigemptyset(&current->real_blocked);
+}
+
 /**
  * keel_vcpu_run() - KVM_RUN
  * @vcpu: the vCPU
@@ -266,12 +285,10 @@ static int begin_run(struct keel_vcpu *vcpu)
  */
 int keel_vcpu_run(struct keel_vcpu *vcpu)
 {
-	sigset_t saved;
 	int ret;
 
 	rcu_assign_pointer(vcpu->task, current);
-	if (vcpu->sigset_active)
-		sigprocmask(SIG_SETMASK, &vcpu->sigset, &saved);
+	activate_sigset(vcpu);
 	keel_fpu_enter(vcpu);
 	keel_clock_enter(vcpu);
 
@@ -283,8 +300,7 @@ int keel_vcpu_run(struct keel_vcpu *vcpu)
 
 	keel_fpu_leave(vcpu);
 	post_run(vcpu);
-	if (vcpu->sigset_active)
-		sigprocmask(SIG_SETMASK, &saved, NULL);
+	deactivate_sigset(vcpu);
 	rcu_assign_pointer(vcpu->task, NULL);
 	return ret;
 }

@@ -194,7 +194,7 @@ int keel_vcpu_create(struct keel_vm *vm, unsigned long id)
 
 	mutex_lock(&vm->lock);
 	err = -EINVAL;
-	if (vm->nr_vcpus >= KEEL_MAX_VCPUS || id >= vm->max_vcpu_id)
+	if (vm->nr_vcpus >= KEEL_MAX_VCPUS || id >= (vm->max_vcpu_id ?: KEEL_MAX_VCPU_ID))
 		goto out_unlock;
 	err = -EEXIST;
 	if (keel_vcpu_by_id(vm, id))

@@ -87,7 +87,6 @@ static void vm_init_fields(struct keel_vm *vm)
 	INIT_LIST_HEAD(&vm->ioeventfds);
 	INIT_LIST_HEAD(&vm->coalesced_zones);
 	INIT_HLIST_HEAD(&vm->irq_ack_notifiers);
-	vm->max_vcpu_id = KEEL_MAX_VCPU_ID;
 	/* unique: debugfs has a directory of that name */
 	snprintf(vm->name, sizeof(vm->name), "%d-%u", task_tgid_nr(current),
 		 atomic_inc_return(&serial));
@@ -274,6 +273,16 @@ static long create_pit(struct keel_vm *vm, void *data, unsigned long arg)
 	return err;
 }
 
+/* Its number, alone among these, does not have the size of its argument. */
+static long reinject_control(struct keel_vm *vm, void *data, unsigned long arg)
+{
+	struct kvm_reinject_control control;
+
+	if (copy_from_user(&control, (void __user *)arg, sizeof(control)))
+		return -EFAULT;
+	return keel_ioctl_reinject(vm, &control);
+}
+
 static long irq_line(struct keel_vm *vm, void *data, unsigned long arg)
 {
 	return keel_ioctl_irq_line(vm, data);
@@ -338,7 +347,12 @@ static long enable_x2apic_api(struct keel_vm *vm, const struct kvm_enable_cap *c
 
 static long enable_max_vcpu_id(struct keel_vm *vm, const struct kvm_enable_cap *cap)
 {
-	if (vm->nr_vcpus || !cap->args[0] || cap->args[0] > KEEL_MAX_VCPU_ID)
+	if (!cap->args[0] || cap->args[0] > KEEL_MAX_VCPU_ID)
+		return -EINVAL;
+	/* once; the same again is no change, also with vCPUs */
+	if (vm->max_vcpu_id)
+		return vm->max_vcpu_id == cap->args[0] ? 0 : -EINVAL;
+	if (vm->nr_vcpus)
 		return -EINVAL;
 	vm->max_vcpu_id = cap->args[0];
 	return 0;
@@ -395,7 +409,6 @@ VM_DATA(keel_get_dirty_log, struct kvm_dirty_log)
 VM_DATA(keel_clear_dirty_log, struct kvm_clear_dirty_log)
 VM_DATA(keel_ioctl_get_pit2, struct kvm_pit_state2)
 VM_DATA(keel_ioctl_set_pit2, struct kvm_pit_state2)
-VM_DATA(keel_ioctl_reinject, struct kvm_reinject_control)
 VM_DATA(keel_ioctl_signal_msi, struct kvm_msi)
 VM_DATA(keel_ioctl_irqfd, struct kvm_irqfd)
 VM_DATA(keel_ioctl_ioeventfd, struct kvm_ioeventfd)
@@ -417,43 +430,49 @@ static long vm_set_irqchip(struct keel_vm *vm, void *data, unsigned long arg)
 }
 
 /* Sorted by nothing: a VM's ioctls are few and slow. */
+#define VM_IOCTL(number, how, handler) {				\
+	.cmd = (number),						\
+	.copy = (how) + BUILD_BUG_ON_ZERO((how) && !_IOC_SIZE(number)),	\
+	.fn = (handler),						\
+}
+
 static const struct vm_ioctl {
 	unsigned int cmd;
 	u8 copy;	/* KEEL_COPY_ */
 	long (*fn)(struct keel_vm *vm, void *data, unsigned long arg);
 } vm_ioctls[] = {
-	{ KVM_CHECK_EXTENSION, KEEL_COPY_NONE, check_extension },
-	{ KVM_CREATE_VCPU, KEEL_COPY_NONE, create_vcpu },
-	{ KVM_SET_USER_MEMORY_REGION, KEEL_COPY_IN, vm_keel_set_memory_region },
-	{ KVM_GET_DIRTY_LOG, KEEL_COPY_IN, vm_keel_get_dirty_log },
-	{ KVM_CLEAR_DIRTY_LOG, KEEL_COPY_IN, vm_keel_clear_dirty_log },
-	{ KVM_SET_TSS_ADDR, KEEL_COPY_NONE, set_tss_addr },
-	{ KVM_SET_IDENTITY_MAP_ADDR, KEEL_COPY_IN, set_identity_map_addr },
-	{ KVM_SET_BOOT_CPU_ID, KEEL_COPY_NONE, set_boot_cpu_id },
-	{ KVM_ENABLE_CAP, KEEL_COPY_IN, enable_cap },
-	{ KVM_CREATE_IRQCHIP, KEEL_COPY_NONE, create_irqchip },
-	{ KVM_GET_IRQCHIP, KEEL_COPY_INOUT, vm_get_irqchip },
-	{ KVM_SET_IRQCHIP, KEEL_COPY_IN, vm_set_irqchip },
-	{ KVM_CREATE_PIT, KEEL_COPY_NONE, create_pit },
-	{ KVM_CREATE_PIT2, KEEL_COPY_IN, create_pit2 },
-	{ KVM_GET_PIT2, KEEL_COPY_OUT, vm_keel_ioctl_get_pit2 },
-	{ KVM_SET_PIT2, KEEL_COPY_IN, vm_keel_ioctl_set_pit2 },
-	{ KVM_REINJECT_CONTROL, KEEL_COPY_IN, vm_keel_ioctl_reinject },
-	{ KVM_IRQ_LINE, KEEL_COPY_IN, irq_line },
-	{ KVM_IRQ_LINE_STATUS, KEEL_COPY_INOUT, irq_line },
-	{ KVM_SET_GSI_ROUTING, KEEL_COPY_NONE, set_gsi_routing },
-	{ KVM_SIGNAL_MSI, KEEL_COPY_IN, vm_keel_ioctl_signal_msi },
-	{ KVM_IRQFD, KEEL_COPY_IN, vm_keel_ioctl_irqfd },
-	{ KVM_IOEVENTFD, KEEL_COPY_IN, vm_keel_ioctl_ioeventfd },
-	{ KVM_REGISTER_COALESCED_MMIO, KEEL_COPY_IN, vm_keel_ioctl_register_coalesced },
-	{ KVM_UNREGISTER_COALESCED_MMIO, KEEL_COPY_IN, vm_keel_ioctl_unregister_coalesced },
-	{ KVM_GET_CLOCK, KEEL_COPY_OUT, vm_keel_ioctl_get_clock },
-	{ KVM_SET_CLOCK, KEEL_COPY_IN, vm_keel_ioctl_set_clock },
-	{ KVM_GET_TSC_KHZ, KEEL_COPY_NONE, vm_get_tsc_khz },
-	{ KVM_SET_TSC_KHZ, KEEL_COPY_NONE, vm_set_tsc_khz },
-	{ KVM_GET_NR_MMU_PAGES, KEEL_COPY_NONE, get_nr_mmu_pages },
-	{ KVM_SET_NR_MMU_PAGES, KEEL_COPY_NONE, set_nr_mmu_pages },
-	{ KVM_GET_STATS_FD, KEEL_COPY_NONE, vm_stats_fd },
+	VM_IOCTL(KVM_CHECK_EXTENSION, KEEL_COPY_NONE, check_extension),
+	VM_IOCTL(KVM_CREATE_VCPU, KEEL_COPY_NONE, create_vcpu),
+	VM_IOCTL(KVM_SET_USER_MEMORY_REGION, KEEL_COPY_IN, vm_keel_set_memory_region),
+	VM_IOCTL(KVM_GET_DIRTY_LOG, KEEL_COPY_IN, vm_keel_get_dirty_log),
+	VM_IOCTL(KVM_CLEAR_DIRTY_LOG, KEEL_COPY_IN, vm_keel_clear_dirty_log),
+	VM_IOCTL(KVM_SET_TSS_ADDR, KEEL_COPY_NONE, set_tss_addr),
+	VM_IOCTL(KVM_SET_IDENTITY_MAP_ADDR, KEEL_COPY_IN, set_identity_map_addr),
+	VM_IOCTL(KVM_SET_BOOT_CPU_ID, KEEL_COPY_NONE, set_boot_cpu_id),
+	VM_IOCTL(KVM_ENABLE_CAP, KEEL_COPY_IN, enable_cap),
+	VM_IOCTL(KVM_CREATE_IRQCHIP, KEEL_COPY_NONE, create_irqchip),
+	VM_IOCTL(KVM_GET_IRQCHIP, KEEL_COPY_INOUT, vm_get_irqchip),
+	VM_IOCTL(KVM_SET_IRQCHIP, KEEL_COPY_IN, vm_set_irqchip),
+	VM_IOCTL(KVM_CREATE_PIT, KEEL_COPY_NONE, create_pit),
+	VM_IOCTL(KVM_CREATE_PIT2, KEEL_COPY_IN, create_pit2),
+	VM_IOCTL(KVM_GET_PIT2, KEEL_COPY_OUT, vm_keel_ioctl_get_pit2),
+	VM_IOCTL(KVM_SET_PIT2, KEEL_COPY_IN, vm_keel_ioctl_set_pit2),
+	VM_IOCTL(KVM_REINJECT_CONTROL, KEEL_COPY_NONE, reinject_control),
+	VM_IOCTL(KVM_IRQ_LINE, KEEL_COPY_IN, irq_line),
+	VM_IOCTL(KVM_IRQ_LINE_STATUS, KEEL_COPY_INOUT, irq_line),
+	VM_IOCTL(KVM_SET_GSI_ROUTING, KEEL_COPY_NONE, set_gsi_routing),
+	VM_IOCTL(KVM_SIGNAL_MSI, KEEL_COPY_IN, vm_keel_ioctl_signal_msi),
+	VM_IOCTL(KVM_IRQFD, KEEL_COPY_IN, vm_keel_ioctl_irqfd),
+	VM_IOCTL(KVM_IOEVENTFD, KEEL_COPY_IN, vm_keel_ioctl_ioeventfd),
+	VM_IOCTL(KVM_REGISTER_COALESCED_MMIO, KEEL_COPY_IN, vm_keel_ioctl_register_coalesced),
+	VM_IOCTL(KVM_UNREGISTER_COALESCED_MMIO, KEEL_COPY_IN, vm_keel_ioctl_unregister_coalesced),
+	VM_IOCTL(KVM_GET_CLOCK, KEEL_COPY_OUT, vm_keel_ioctl_get_clock),
+	VM_IOCTL(KVM_SET_CLOCK, KEEL_COPY_IN, vm_keel_ioctl_set_clock),
+	VM_IOCTL(KVM_GET_TSC_KHZ, KEEL_COPY_NONE, vm_get_tsc_khz),
+	VM_IOCTL(KVM_SET_TSC_KHZ, KEEL_COPY_NONE, vm_set_tsc_khz),
+	VM_IOCTL(KVM_GET_NR_MMU_PAGES, KEEL_COPY_NONE, get_nr_mmu_pages),
+	VM_IOCTL(KVM_SET_NR_MMU_PAGES, KEEL_COPY_NONE, set_nr_mmu_pages),
+	VM_IOCTL(KVM_GET_STATS_FD, KEEL_COPY_NONE, vm_stats_fd),
 };
 
 static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

@@ -157,7 +157,7 @@ struct insn {
 
 	/* Set by insn_emulate(). */
 	bool retired;	/* false: RIP still points to it (REP goes on) */
-	bool trap;	/* retired with RFLAGS.TF set: #DB is due */
+	bool trap;	/* it, or an iteration of REP, ended with RFLAGS.TF set: #DB is due */
 };
 
 /*
