@@ -65,7 +65,6 @@ static const struct vmx_control {
 		.optional = SECONDARY_EXEC_ENABLE_VPID |
 			    SECONDARY_EXEC_ENABLE_RDTSCP |
 			    SECONDARY_EXEC_ENABLE_INVPCID |
-			    SECONDARY_EXEC_PAUSE_LOOP_EXITING |
 			    SECONDARY_EXEC_ENCLS_EXITING,
 		.value = &vmx_caps.cpu2,
 	}, {
@@ -122,7 +121,7 @@ static int vmx_probe_ept(void)
 	rdmsrl(MSR_IA32_VMX_EPT_VPID_CAP, cap);
 	if (!(cap & VMX_EPT_PAGE_WALK_4_BIT) || !(cap & VMX_EPTP_WB_BIT) ||
 	    !(cap & VMX_EPT_INVEPT_BIT) ||
-	    !(cap & (VMX_EPT_EXTENT_CONTEXT_BIT | VMX_EPT_EXTENT_GLOBAL_BIT))) {
+	    !(cap & VMX_EPT_EXTENT_CONTEXT_BIT) || !(cap & VMX_EPT_EXTENT_GLOBAL_BIT)) {
 		pr_err("this CPU's EPT lacks what keel needs (capabilities %#llx)\n", cap);
 		return -ENODEV;
 	}
@@ -132,7 +131,6 @@ static int vmx_probe_ept(void)
 		vmx_table_format.accessed = VMX_EPT_ACCESS_BIT;
 		vmx_table_format.dirty = VMX_EPT_DIRTY_BIT;
 	}
-	vmx_caps.invept_context = cap & VMX_EPT_EXTENT_CONTEXT_BIT;
 
 	cap >>= 32;
 	vmx_caps.invvpid_context = cap & VMX_VPID_EXTENT_SINGLE_CONTEXT_BIT;
@@ -214,6 +212,13 @@ int vmx_probe(void)
 	r = vmx_check_feature_control();
 	if (r)
 		return r;
+#ifdef X86_FEATURE_FRED
+	/* an NMI that made the guest exit is delivered by INT, which FRED takes for INT */
+	if (cpu_feature_enabled(X86_FEATURE_FRED)) {
+		pr_err("keel does not know FRED, which this kernel uses: boot it with fred=off\n");
+		return -ENODEV;
+	}
+#endif
 
 	rdmsrl(MSR_IA32_VMX_BASIC, basic);
 	if (vmx_basic_vmcs_size(basic) > PAGE_SIZE) {

@@ -17,9 +17,11 @@
 #define QUAL_GPR_SHIFT		8
 #define EPT_QUAL_UNBLOCK_NMI	BIT(12)
 
-/* SDM appendix C; asm/vmx.h lacks these two */
+/* SDM appendix C; asm/vmx.h lacks these */
 #define REASON_GETSEC		11
 #define REASON_RSM		17
+#define REASON_SEAMCALL		76
+#define REASON_TDCALL		77
 
 static void vmx_decode_exception(struct vmx_vcpu *vmx, struct keel_exit *exit)
 {
@@ -42,7 +44,7 @@ static void vmx_decode_exception(struct vmx_vcpu *vmx, struct keel_exit *exit)
 	exit->exception.payload = 0;
 	if (exit->exception.has_error)
 		exit->exception.error = vmx_read(VM_EXIT_INTR_ERROR_CODE);
-	if (vector == X86_TRAP_DB || vector == X86_TRAP_PF)
+	if (vector == X86_TRAP_DB)
 		exit->exception.payload = vmx_read(EXIT_QUALIFICATION);
 
 	switch (info & INTR_INFO_INTR_TYPE_MASK) {
@@ -50,9 +52,10 @@ static void vmx_decode_exception(struct vmx_vcpu *vmx, struct keel_exit *exit)
 		exit->insn_len = vmx_read(VM_EXIT_INSTRUCTION_LEN);
 		break;
 	case INTR_TYPE_PRIV_SW_EXCEPTION:
-		/* INT1 raises a trap: what it saves is behind it. */
+		/* INT1 raises a trap: what it saves is behind it, a shadow is over. */
 		keel_change(&vmx->vcpu, KEEL_RIP);
 		vmx->vcpu.regs.rip += vmx_read(VM_EXIT_INSTRUCTION_LEN);
+		vmx_set_blocking(vmx, vmx_blocking(vmx) & ~(u32)VMX_SHADOW);
 		break;
 	}
 }
@@ -155,7 +158,6 @@ static const struct vmx_exit {
 					KEEL_EXIT_FAIL_ENTRY },
 	[EXIT_REASON_MWAIT_INSTRUCTION] = { "MWAIT", NULL, KEEL_EXIT_MWAIT, LEN },
 	[EXIT_REASON_MONITOR_INSTRUCTION] = { "MONITOR", NULL, KEEL_EXIT_MONITOR, LEN },
-	[EXIT_REASON_PAUSE_INSTRUCTION] = { "PAUSE", NULL, KEEL_EXIT_PAUSE, LEN },
 	[EXIT_REASON_MCE_DURING_VMENTRY] = { "entry failure: machine check", NULL,
 					     KEEL_EXIT_MACHINE_CHECK },
 	[EXIT_REASON_EPT_VIOLATION] = { "EPT violation", vmx_decode_ept_violation, 0, EVENT },
@@ -166,6 +168,8 @@ static const struct vmx_exit {
 	[EXIT_REASON_XSETBV] = { "XSETBV", NULL, KEEL_EXIT_XSETBV, LEN },
 	[EXIT_REASON_VMFUNC] = { "VMFUNC", NULL, KEEL_EXIT_INVALID_OPCODE, LEN },
 	[EXIT_REASON_ENCLS] = { "ENCLS", NULL, KEEL_EXIT_INVALID_OPCODE, LEN },
+	[REASON_SEAMCALL] = { "SEAMCALL", NULL, KEEL_EXIT_INVALID_OPCODE, LEN },
+	[REASON_TDCALL] = { "TDCALL", NULL, KEEL_EXIT_INVALID_OPCODE, LEN },
 };
 
 /**

@@ -19,6 +19,9 @@
 #define VMX_FAILED	1	/* VMfail: VM_INSTRUCTION_ERROR says why */
 #define VMX_FAULTED	2	/* #UD or #GP: VMX operation is off */
 
+/* SDM "Guest Non-Register State": what ends with the next instruction */
+#define VMX_SHADOW	(GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS)
+
 /**
  * struct vmx_caps - what this machine's VMX can, read once by probe()
  * @pin: pin-based controls of every VMCS, and so on
@@ -28,7 +31,6 @@ struct vmx_caps {
 	u32 revision;
 	u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
 	u64 eptp;		/* all of an EPT pointer but the address */
-	bool invept_context;	/* INVEPT can flush one EPT pointer */
 	bool invvpid_context;	/* INVVPID can flush one VPID */
 	bool zero_len_event;	/* software events may have length 0 */
 	bool flush_l1d;
@@ -55,6 +57,11 @@ struct vmx_controls {
 	u32 entry;
 	u32 exceptions;
 	u64 tsc_offset;
+};
+
+/* MSRs that the entry and the exit switch, at most that many. */
+struct vmx_switched {
+	struct vmx_msr_entry guest[8], host[8];
 };
 
 /* The host's registers that VM exits or the guest's values destroy. */
@@ -89,6 +96,9 @@ struct vmx_vcpu {
 	/* what the VMCS holds of the host, to write only changes */
 	unsigned long host_rsp, host_cr3, host_cr4;
 	u64 host_fs_base;
+
+	struct vmx_switched *switched;		/* [C] physically contiguous */
+	u32 nr_switched;			/* as the VMCS has it */
 
 	/* the event to deliver at the next entry, in the VMCS' format, or 0 */
 	u32 event_info, event_error, event_len;

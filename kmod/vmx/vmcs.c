@@ -111,7 +111,9 @@ static void vmx_set_up_controls(struct vmx_vcpu *vmx)
 	vmx_write(CR3_TARGET_COUNT, 0);
 	vmx_write(VM_EXIT_MSR_STORE_COUNT, 0);
 	vmx_write(VM_EXIT_MSR_LOAD_COUNT, 0);
+	vmx_write(VM_EXIT_MSR_LOAD_ADDR, __pa(vmx->switched->host));
 	vmx_write(VM_ENTRY_MSR_LOAD_COUNT, 0);
+	vmx_write(VM_ENTRY_MSR_LOAD_ADDR, __pa(vmx->switched->guest));
 	vmx_write(VM_ENTRY_INTR_INFO_FIELD, 0);
 	vmx_write(CR0_GUEST_HOST_MASK, ~0ul);
 	vmx_write(CR4_GUEST_HOST_MASK, ~0ul);
@@ -120,11 +122,6 @@ static void vmx_set_up_controls(struct vmx_vcpu *vmx)
 	vmx_write(EPT_POINTER, vmx->eptp);
 	if (vmx->vpid)
 		vmx_write(VIRTUAL_PROCESSOR_ID, vmx->vpid);
-	if (cpu2 & SECONDARY_EXEC_PAUSE_LOOP_EXITING) {
-		/* A loop's PAUSEs are closer than this, and spinning is longer. */
-		vmx_write(PLE_GAP, 128);
-		vmx_write(PLE_WINDOW, 4096);
-	}
 	if (cpu2 & SECONDARY_EXEC_ENCLS_EXITING)
 		vmx_write(ENCLS_EXITING_BITMAP, ~0ul);
 }

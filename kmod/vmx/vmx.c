@@ -4,6 +4,7 @@
  */
 #include <linux/bitmap.h>
 #include <linux/cpu.h>
+#include <linux/slab.h>
 #include <linux/smp.h>
 #include <asm/debugreg.h>
 #include <asm/desc.h>
@@ -216,8 +217,13 @@ static int vmx_vcpu_create(struct keel_vcpu *vcpu)
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 
 	vmx->vmcs = vmx_region_alloc(NUMA_NO_NODE);
-	if (!vmx->vmcs)
+	vmx->switched = kzalloc(sizeof(*vmx->switched), GFP_KERNEL_ACCOUNT);
+	if (!vmx->vmcs || !vmx->switched) {
+		free_page((unsigned long)vmx->vmcs);
+		kfree(vmx->switched);
+		vmx->vmcs = NULL;
 		return -ENOMEM;
+	}
 	vmx->vmcs_cpu = -1;
 	vmx->vpid = vmx_vpid_get();
 	vmx->eptp = vcpu->vm->mmu.root_pa | vmx_caps.eptp;
@@ -254,6 +260,7 @@ static void vmx_vcpu_destroy(struct keel_vcpu *vcpu)
 	vmx_deactivate_anywhere(vmx);
 	vmx_vpid_put(vmx->vpid);
 	free_page((unsigned long)vmx->vmcs);
+	kfree(vmx->switched);
 	vmx->vmcs = NULL;
 }
 
@@ -414,20 +421,26 @@ static void vmx_write_event(struct vmx_vcpu *vmx)
 		vmx_write(VM_ENTRY_INSTRUCTION_LEN, vmx->event_len);
 }
 
+static bool vmx_event_is_db(const struct vmx_vcpu *vmx)
+{
+	return vmx->event_info == (INTR_INFO_VALID_MASK | INTR_TYPE_HARD_EXCEPTION |
+				   X86_TRAP_DB);
+}
+
 /*
  * SDM "Checks on Guest Non-Register State": blocking by STI needs RFLAGS.IF;
  * with blocking by STI or MOV SS a single-step trap is pending if and only if
- * RFLAGS.TF. Software may have changed the flags, or the blocking.
+ * RFLAGS.TF. Software may have changed the flags, or the blocking; and the exit
+ * of a #DB, which is about to be injected, took what was pending with it.
  */
 static void vmx_write_blocking(struct vmx_vcpu *vmx, bool flags_changed)
 {
-	const u32 shadow = GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS;
 	u32 blocking;
 
-	if (!vmx->blocking_dirty && !flags_changed)
+	if (!vmx->blocking_dirty && !flags_changed && !vmx_event_is_db(vmx))
 		return;
 	blocking = vmx_blocking(vmx);
-	if (blocking & shadow) {
+	if (blocking & VMX_SHADOW) {
 		unsigned long rflags = vmx_read(GUEST_RFLAGS);
 		unsigned long old = vmx_read(GUEST_PENDING_DBG_EXCEPTIONS);
 		unsigned long new = old & ~DR_STEP;
@@ -451,10 +464,7 @@ static void vmx_do_flush(struct vmx_vcpu *vmx)
 	if (!vmx->flush_tlb)
 		return;
 	vmx->flush_tlb = false;
-	if (vmx_caps.invept_context)
-		ok = vmx_invept(VMX_EPT_EXTENT_CONTEXT, vmx->eptp);
-	else
-		ok = vmx_invept(VMX_EPT_EXTENT_GLOBAL, 0);
+	ok = vmx_invept(VMX_EPT_EXTENT_CONTEXT, vmx->eptp);
 	/* Without a VPID each entry and exit flushes these. */
 	if (vmx->vpid && vmx_caps.invvpid_context)
 		ok &= vmx_invvpid(VMX_VPID_EXTENT_SINGLE_CONTEXT, vmx->vpid);
@@ -616,25 +626,39 @@ static void vmx_entry_failed(struct vmx_vcpu *vmx, int r)
  */
 static bool vmx_exit_fills_l1d(const struct keel_exit *exit)
 {
-	return exit->reason == KEEL_EXIT_PAGE_FAULT || exit->reason == KEEL_EXIT_IO ||
-	       exit->reason == KEEL_EXIT_EMULATE;
+	return exit->reason == KEEL_EXIT_PAGE_FAULT || exit->reason == KEEL_EXIT_IO;
 }
 
 /*
  * What the host measures stops for the guest. PEBS must: its records go to a
- * linear address, which would be the guest's. SDM 18.9.5.
+ * linear address, which would be the guest's (SDM 18.9.5). Entry and exit do it
+ * themselves, since an NMI of the PMU switches the host's counters on again.
  */
-static void vmx_switch_perf_msrs(bool to_guest)
+static void vmx_switch_perf_msrs(struct vmx_vcpu *vmx)
 {
+	struct vmx_switched *s = vmx->switched;
 	struct perf_guest_switch_msr *msrs;
 	int i, nr = 0;
+	u32 n = 0;
 
 	msrs = perf_guest_get_msrs(&nr, NULL);
-	if (!msrs)
+	for (i = 0; msrs && i < nr && n < ARRAY_SIZE(s->guest); i++) {
+		if (msrs[i].host == msrs[i].guest)
+			continue;
+		/* a record under way takes its time: be early */
+		if (msrs[i].msr == MSR_IA32_PEBS_ENABLE)
+			wrmsrl(MSR_IA32_PEBS_ENABLE, 0);
+		s->guest[n].index = msrs[i].msr;
+		s->guest[n].value = msrs[i].guest;
+		s->host[n].index = msrs[i].msr;
+		s->host[n].value = msrs[i].host;
+		n++;
+	}
+	if (n == vmx->nr_switched)
 		return;
-	for (i = 0; i < nr; i++)
-		if (msrs[i].host != msrs[i].guest)
-			wrmsrl(msrs[i].msr, to_guest ? msrs[i].guest : msrs[i].host);
+	vmx->nr_switched = n;
+	vmx_write(VM_ENTRY_MSR_LOAD_COUNT, n);
+	vmx_write(VM_EXIT_MSR_LOAD_COUNT, n);
 }
 
 static void vmx_enter(struct keel_vcpu *vcpu)
@@ -658,16 +682,15 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 	xcr0 = vmx_guest_xcr0(vcpu);
 	if (xcr0 != vmx_caps.host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, xcr0);
-	vmx_switch_perf_msrs(true);
+	vmx_switch_perf_msrs(vmx);
 	vmx_flush_l1d(vmx);
 
 	r = vmx_enter_noinstr(vmx);
 
-	vmx_switch_perf_msrs(false);
-	if (unlikely(r == VMX_ENTERED && vmx_exit_is_machine_check(vmx)))
-		keel_machine_check();
 	if (xcr0 != vmx_caps.host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, vmx_caps.host_xcr0);
+	if (unlikely(r == VMX_ENTERED && vmx_exit_is_machine_check(vmx)))
+		keel_machine_check();
 	/* Exits clear both. */
 	if (debugctl)
 		update_debugctlmsr(debugctl);
@@ -722,8 +745,7 @@ static u32 vmx_get_shadow(struct keel_vcpu *vcpu)
 static void vmx_set_shadow(struct keel_vcpu *vcpu, u32 shadow)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
-	u32 blocking = vmx_blocking(vmx) &
-		       ~(u32)(GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS);
+	u32 blocking = vmx_blocking(vmx) & ~(u32)VMX_SHADOW;
 
 	/* VM entry accepts one of them only. */
 	if (shadow & KEEL_SHADOW_MOV_SS)
@@ -774,12 +796,11 @@ static void vmx_inject(struct keel_vcpu *vcpu, const struct keel_event *event)
 	switch (event->type) {
 	case KEEL_EVENT_NMI:
 		info |= X86_TRAP_NMI;
-		unblock = GUEST_INTR_STATE_NMI | GUEST_INTR_STATE_STI |
-			  GUEST_INTR_STATE_MOV_SS;
+		unblock = GUEST_INTR_STATE_NMI | VMX_SHADOW;
 		break;
 	case KEEL_EVENT_INTERRUPT:
 		info |= event->vector;
-		unblock = GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS;
+		unblock = VMX_SHADOW;
 		break;
 	case KEEL_EVENT_EXCEPTION:
 		info |= event->vector & 31;
@@ -823,7 +844,14 @@ static void vmx_nmi_window(struct keel_vcpu *vcpu, bool on)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 
-	if (on)
+	/*
+	 * Whether blocking by STI holds off NMIs is up to the CPU (SDM "Guest
+	 * Non-Register State"). Where it does not, the window would be open
+	 * with the shadow, and never end it. IRQs can be taken right behind it.
+	 */
+	if (on && (vmx_blocking(vmx) & GUEST_INTR_STATE_STI))
+		vmx->want.cpu |= CPU_BASED_INTR_WINDOW_EXITING;
+	else if (on)
 		vmx->want.cpu |= CPU_BASED_NMI_WINDOW_EXITING;
 	else
 		vmx->want.cpu &= ~CPU_BASED_NMI_WINDOW_EXITING;
