@@ -51,7 +51,6 @@ static const struct { u16 code; u8 reason; } instructions[] = {
 	{ SVM_EXIT_MONITOR, KEEL_EXIT_MONITOR },
 	{ SVM_EXIT_MWAIT, KEEL_EXIT_MWAIT },
 	{ SVM_EXIT_XSETBV, KEEL_EXIT_XSETBV },
-	{ SVM_EXIT_PAUSE, KEEL_EXIT_PAUSE },
 };
 
 static u8 insn_length(const struct vmcb *vmcb, u64 next_rip)
@@ -93,21 +92,20 @@ static void decode_page_fault(struct keel_exit *e, const struct vmcb *vmcb)
 	e->fault.table = info & NPF_TABLE;
 }
 
-static void decode_exception(struct keel_exit *e, const struct vmcb *vmcb, u8 vector)
+/* Only these three are intercepted. */
+static void decode_exception(struct keel_exit *e, struct vmcb *vmcb, u8 vector)
 {
-	e->reason = KEEL_EXIT_EXCEPTION;
+	e->reason = vector == X86_TRAP_MC ? KEEL_EXIT_MACHINE_CHECK : KEEL_EXIT_EXCEPTION;
 	e->exception.vector = vector;
-	e->exception.has_error = vector == X86_TRAP_PF || vector == X86_TRAP_GP ||
-				 vector == X86_TRAP_AC || vector == X86_TRAP_DF ||
-				 (vector >= X86_TRAP_TS && vector <= X86_TRAP_SS);
+	e->exception.has_error = vector == X86_TRAP_AC;
 	e->exception.error = vmcb->control.exit_info_1;
 	e->exception.payload = 0;
-	if (vector == X86_TRAP_PF)
-		e->exception.payload = vmcb->control.exit_info_2;
-	else if (vector == X86_TRAP_DB)
+	if (vector == X86_TRAP_DB) {
 		e->exception.payload = vmcb->save.dr6 & KEEL_DR6_CAUSES;
-	else if (vector == X86_TRAP_MC)
-		e->reason = KEEL_EXIT_MACHINE_CHECK;
+		/* neither the next #DB nor the host's are to find it */
+		vmcb->save.dr6 = DR6_RESERVED;
+		set_debugreg(DR6_RESERVED, 6);
+	}
 }
 
 /* Without decode assists the emulator finds out what the instruction was. */
@@ -175,11 +173,9 @@ static void finish_step(struct keel_exit *e, struct svm_vcpu *svm)
 		r->rflags = (r->rflags & ~(u64)X86_EFLAGS_RF) |
 			    (svm->step_flags & X86_EFLAGS_RF);
 	keel_request(&svm->vcpu, KEEL_REQ_EVENT);
-	if (done && !(svm->step_flags & X86_EFLAGS_TF)) {
-		/* the guest has no part in it: DR6 is rewritten at entry */
-		r->dirty |= KEEL_DRS;
+	/* the guest has no part in it */
+	if (done && !(svm->step_flags & X86_EFLAGS_TF))
 		e->reason = KEEL_EXIT_NMI_WINDOW;
-	}
 }
 
 static void finish_iret(struct svm_vcpu *svm)

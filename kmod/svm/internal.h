@@ -6,6 +6,7 @@
 #ifndef KEEL_SVM_INTERNAL_H
 #define KEEL_SVM_INTERNAL_H
 
+#include <linux/irq_work.h>
 #include <linux/types.h>
 #include <asm/asm.h>
 #include <asm/svm.h>
@@ -55,6 +56,7 @@ struct svm_vcpu {
 	bool iret_done;		/* ... it retired in this very exit */
 	bool nmi_step;
 	u64 step_flags;
+	struct irq_work exit_soon;	/* of this CPU, while the vCPU is on it */
 	u64 loaded_tsc_aux;	/* in the CPU while the vCPU is loaded */
 };
 

@@ -150,6 +150,32 @@ static int svm_probe(void)
 	return alloc_tables();
 }
 
+/* With memory encryption the host's own pages are read with the C-bit. */
+static hpa_t svm_pa(const void *page)
+{
+	return __sme_set(__pa(page));
+}
+
+/*
+ * SRSO on CPUs where the kernel needs nothing against its own users, and leaves
+ * it to the hypervisor to protect it from guests.
+ */
+static void reduce_speculation(bool on)
+{
+#ifdef X86_FEATURE_SRSO_BP_SPEC_REDUCE
+	u64 cfg;
+
+	if (!cpu_feature_enabled(X86_FEATURE_SRSO_BP_SPEC_REDUCE))
+		return;
+	rdmsrl(MSR_ZEN4_BP_CFG, cfg);
+	if (on)
+		cfg |= BIT_ULL(MSR_ZEN4_BP_CFG_BP_SPEC_REDUCE_BIT);
+	else
+		cfg &= ~BIT_ULL(MSR_ZEN4_BP_CFG_BP_SPEC_REDUCE_BIT);
+	wrmsrl(MSR_ZEN4_BP_CFG, cfg);
+#endif
+}
+
 static int svm_cpu_enable(void)
 {
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
@@ -159,7 +185,8 @@ static int svm_cpu_enable(void)
 	if (efer & EFER_SVME)
 		return -EBUSY;
 	wrmsrl(MSR_EFER, efer | EFER_SVME);
-	wrmsrl(MSR_VM_HSAVE_PA, page_to_phys(sc->hsave));
+	wrmsrl(MSR_VM_HSAVE_PA, svm_pa(page_address(sc->hsave)));
+	reduce_speculation(true);
 	/* the TLB may still know ASIDs of before: make the first choice flush all */
 	sc->asid_gen++;		/* nobody's: a vCPU without ASID has 0 */
 	sc->next_asid = svm_caps.max_asid + 1;
@@ -173,6 +200,7 @@ static void svm_cpu_disable(void)
 {
 	u64 efer;
 
+	reduce_speculation(false);
 	wrmsrl(MSR_VM_HSAVE_PA, 0);
 	rdmsrl(MSR_EFER, efer);
 	wrmsrl(MSR_EFER, efer & ~EFER_SVME);
@@ -216,7 +244,7 @@ static hpa_t nested_root(struct keel_vm *vm)
 	if (!top)
 		return vm->mmu.root_pa;
 	WRITE_ONCE(top[0], vm->mmu.root_pa | npt_format.table);
-	return __pa(top);
+	return svm_pa(top);
 }
 
 /* What exits, beside CR0 reads and the windows, which come and go. */
@@ -251,24 +279,51 @@ static void init_vmcb(struct svm_vcpu *svm)
 	for (i = 0; i < ARRAY_SIZE(intercepts); i++)
 		svm_intercept(svm->vmcb, intercepts[i], true);
 	c->intercepts[INTERCEPT_EXCEPTION] = BIT(DB_VECTOR) | BIT(AC_VECTOR) | BIT(MC_VECTOR);
-	c->iopm_base_pa = __pa(iopm);
-	c->msrpm_base_pa = __pa(msrpm);
+	c->iopm_base_pa = svm_pa(iopm);
+	c->msrpm_base_pa = svm_pa(msrpm);
 	/* host interrupts exit by the host's IF; the guest's CR8 is not the host's */
 	c->int_ctl = V_INTR_MASKING_MASK;
 	c->nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
 	c->nested_cr3 = nested_root(svm->vcpu.vm);
 	c->tsc_offset = svm->vcpu.clock.tsc_offset + svm->vcpu.clock.tsc_lost;
+	/* DR6 is software's: what the CPU sets in this one is the cause of a #DB */
+	svm->vmcb->save.dr6 = DR6_RESERVED;
+}
+
+/*
+ * Not at a 2M boundary: on hosts with SEV-SNP some CPUs fault on writes to the
+ * 2M around a VMCB that lies there and is in use.
+ */
+static struct vmcb *vmcb_alloc(void)
+{
+	unsigned long addr = get_zeroed_page(GFP_KERNEL_ACCOUNT);
+
+	if (likely(!IS_ALIGNED(addr, PMD_SIZE)))
+		return (void *)addr;
+	free_page(addr);
+	addr = __get_free_pages(GFP_KERNEL_ACCOUNT | __GFP_ZERO, 1);
+	if (!addr)
+		return NULL;
+	split_page(virt_to_page(addr), 1);
+	free_page(addr);
+	return (void *)(addr + PAGE_SIZE);
+}
+
+/* That the interrupt comes is all: the entry it is pending at exits again. */
+static void exit_soon(struct irq_work *work)
+{
 }
 
 static int svm_vcpu_create(struct keel_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 
-	svm->vmcb = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	svm->vmcb = vmcb_alloc();
 	if (!svm->vmcb)
 		return -ENOMEM;
-	svm->vmcb_pa = __pa(svm->vmcb);
+	svm->vmcb_pa = svm_pa(svm->vmcb);
 	svm->last_cpu = -1;
+	init_irq_work(&svm->exit_soon, exit_soon);
 	return 0;
 }
 
@@ -280,6 +335,8 @@ static void svm_vcpu_destroy(struct keel_vcpu *vcpu)
 	/* so that a new vCPU at the same address is not taken for this one */
 	for_each_possible_cpu(cpu)
 		cmpxchg(per_cpu_ptr(&svm_cpu.last_vcpu, cpu), vcpu, NULL);
+	if (svm->vmcb)
+		irq_work_sync(&svm->exit_soon);
 	free_page((unsigned long)svm->vmcb);
 }
 
@@ -299,7 +356,7 @@ static void svm_vcpu_reset(struct keel_vcpu *vcpu, bool init)
 static void save_host_state(const struct svm_cpu *sc)
 {
 	asm volatile("1: vmsave %0\n2:\n" _ASM_EXTABLE(1b, 2b)
-		     : : "a" (page_to_phys(sc->host)) : "memory");
+		     : : "a" (svm_pa(page_address(sc->host))) : "memory");
 }
 
 /*
@@ -492,10 +549,8 @@ static void write_regs(struct keel_vcpu *vcpu)
 		s->cr3 = r->cr3;
 	if (dirty & KEEL_CRS)
 		write_control_registers(vcpu, vmcb);
-	if (dirty & KEEL_DRS) {
-		s->dr6 = r->dr6;
+	if (dirty & KEEL_DRS)
 		s->dr7 = r->dr7;
-	}
 	if (dirty & KEEL_SYSCALL) {
 		s->star = r->star;
 		s->lstar = r->lstar;
@@ -562,6 +617,7 @@ static noinstr void enter_noinstr(struct svm_vcpu *svm, hpa_t host)
 /* Breakpoints of the guest are in the CPU only while it runs. */
 static void load_debug_registers(const struct keel_regs *r)
 {
+	set_debugreg(0, 7);	/* not the host's at the guest's addresses */
 	set_debugreg(r->dr[0], 0);
 	set_debugreg(r->dr[1], 1);
 	set_debugreg(r->dr[2], 2);
@@ -590,7 +646,8 @@ static void begin_step(struct svm_vcpu *svm)
 
 	if (vmcb->control.event_inj & SVM_EVTINJ_VALID) {
 		svm->nmi_step = false;
-		/* after the next exit somebody asks for the window again */
+		/* exit right after the event, and ask for the window again */
+		irq_work_queue(&svm->exit_soon);
 		keel_request(&svm->vcpu, KEEL_REQ_EVENT);
 		return;
 	}
@@ -639,16 +696,15 @@ static void svm_enter(struct keel_vcpu *vcpu)
 
 	save_host_ldt(sc);
 	asm volatile("clgi" ::: "memory");
-	enter_noinstr(svm, page_to_phys(sc->host));
+	enter_noinstr(svm, svm_pa(page_address(sc->host)));
 	asm volatile("stgi" ::: "memory");
+	if (xsave)
+		save_xcr0(vcpu, host_xcr0);
 	/* an intercepted machine check was not delivered: the host's handler must run */
 	if (unlikely(vmcb->control.exit_code == SVM_EXIT_EXCP_BASE + MC_VECTOR))
 		keel_machine_check();
 	if (unlikely(vmcb->control.exit_code == (u32)SVM_EXIT_ERR))
 		entry_failed(svm, sc);
-
-	if (xsave)
-		save_xcr0(vcpu, host_xcr0);
 	/* the exit switched all breakpoints off, the host's too */
 	if (hw_breakpoint_active())
 		hw_breakpoint_restore();
