@@ -36,7 +36,6 @@ enum keel_exit_reason {
 	KEEL_EXIT_XSETBV,
 	KEEL_EXIT_RDPMC,
 	KEEL_EXIT_WBINVD,		/* also INVD: treated as WBINVD */
-	KEEL_EXIT_PAUSE,
 	KEEL_EXIT_MWAIT,
 	KEEL_EXIT_MONITOR,
 	KEEL_EXIT_INVALID_OPCODE,	/* an instruction not for guests: #UD */
@@ -111,6 +110,7 @@ enum keel_cr_op { KEEL_CR_WRITE, KEEL_CR_READ, KEEL_CR_CLTS, KEEL_CR_LMSW };
 
 /* What is delivered to the guest at the next entry. */
 enum keel_event_type {
+	KEEL_EVENT_NONE,
 	KEEL_EVENT_INTERRUPT,
 	KEEL_EVENT_NMI,
 	KEEL_EVENT_EXCEPTION,

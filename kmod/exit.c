@@ -57,9 +57,10 @@ int keel_skip_instruction(struct keel_vcpu *vcpu)
 	struct insn insn;
 	u64 old;
 
+	/* I/O that wraps around; what else has none was seen to by find_length() */
 	if (!len)
 		len = keel_insn_length(vcpu, &insn);
-	if (!len)
+	if (len <= 0)
 		return keel_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
 
 	keel_change(vcpu, KEEL_RIP);
@@ -163,9 +164,6 @@ static int exit_exception(struct keel_vcpu *vcpu)
 		break;
 	case X86_TRAP_AC:
 		return exit_alignment_check(vcpu);
-	case X86_TRAP_PF:
-		keel_queue_page_fault(vcpu, e->exception.payload, e->exception.error);
-		break;
 	default:
 		if (e->exception.has_error)
 			keel_queue_exception_error(vcpu, e->exception.vector,
@@ -410,7 +408,6 @@ static int (* const handlers[KEEL_NR_EXITS])(struct keel_vcpu *vcpu) = {
 	[KEEL_EXIT_XSETBV]		= exit_xsetbv,
 	[KEEL_EXIT_RDPMC]		= exit_gp,
 	[KEEL_EXIT_WBINVD]		= exit_nop,
-	[KEEL_EXIT_PAUSE]		= exit_nop,
 	[KEEL_EXIT_MWAIT]		= exit_nop,
 	[KEEL_EXIT_MONITOR]		= exit_nop,
 	[KEEL_EXIT_INVALID_OPCODE]	= exit_invalid_opcode,
@@ -421,12 +418,40 @@ static int (* const handlers[KEEL_NR_EXITS])(struct keel_vcpu *vcpu) = {
 	[KEEL_EXIT_UNKNOWN]		= exit_unknown,
 };
 
+/* Instructions that their handler retires. */
+#define RETIRED								\
+	(BIT(KEEL_EXIT_CPUID) | BIT(KEEL_EXIT_HLT) | BIT(KEEL_EXIT_RDMSR) |	\
+	 BIT(KEEL_EXIT_WRMSR) | BIT(KEEL_EXIT_HYPERCALL) | BIT(KEEL_EXIT_CR) |	\
+	 BIT(KEEL_EXIT_DR) | BIT(KEEL_EXIT_XSETBV) | BIT(KEEL_EXIT_WBINVD) |	\
+	 BIT(KEEL_EXIT_MWAIT) | BIT(KEEL_EXIT_MONITOR))
+
+/*
+ * The CPU gave no length: find it before anything has happened. Another vCPU
+ * may have unmapped the page: executed again, the instruction faults by itself.
+ */
+static int find_length(struct keel_vcpu *vcpu)
+{
+	struct insn insn;
+	int len = keel_insn_length(vcpu, &insn);
+
+	if (!len)
+		return keel_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
+	vcpu->exit.insn_len = max(len, 0);
+	return KEEL_RESUME;
+}
+
 int keel_handle_exit(struct keel_vcpu *vcpu)
 {
 	u32 reason = vcpu->exit.reason;
+	int ret;
 
 	/* the backend fills it, but a hole in the table would be a jump to 0 */
 	if (reason >= KEEL_NR_EXITS || !handlers[reason])
 		return exit_unknown(vcpu);
+	if (unlikely(!vcpu->exit.insn_len && (RETIRED & BIT(reason)))) {
+		ret = find_length(vcpu);
+		if (ret != KEEL_RESUME || !vcpu->exit.insn_len)
+			return ret;
+	}
 	return handlers[array_index_nospec(reason, KEEL_NR_EXITS)](vcpu);
 }

@@ -740,8 +740,11 @@ int keel_insn_length(struct keel_vcpu *vcpu, struct insn *insn)
 	struct insn_fault fault = {};
 	struct emulation em;
 
+	int ret;
+
 	emulation_begin(&em, vcpu);
-	if (insn_fetch(&em.cpu, &ops, &em, insn, &fault) != INSN_OK)
-		return 0;
-	return insn->len;
+	ret = insn_fetch(&em.cpu, &ops, &em, insn, &fault);
+	if (ret == INSN_FAULT || ret == INSN_RETRY)
+		return -EAGAIN;
+	return ret == INSN_OK ? insn->len : 0;
 }

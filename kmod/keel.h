@@ -315,7 +315,10 @@ int keel_internal_error(struct keel_vcpu *vcpu, u32 suberror);
 int keel_emulate(struct keel_vcpu *vcpu);
 int keel_port_io(struct keel_vcpu *vcpu);
 int keel_complete_io(struct keel_vcpu *vcpu);
-/* Fetch and decode what RIP points to. Return: its length, or 0. */
+/*
+ * Fetch and decode what RIP points to. Return: its length; 0 when that cannot be
+ * known; -EAGAIN when the guest itself would fault.
+ */
 int keel_insn_length(struct keel_vcpu *vcpu, struct insn *insn);
 
 /* ioctl.c, vm.c, vcpu-ioctl.c */

@@ -99,17 +99,6 @@ static bool entry_called_off(struct keel_vcpu *vcpu)
 	       READ_ONCE(vcpu->vm->dead) || READ_ONCE(keel_rebooting);
 }
 
-/*
- * The entry has its event now: what is still marked injected at the next
- * exit was put back by the backend, because it was not delivered.
- */
-static void clear_injected(struct keel_events *ev)
-{
-	ev->exception.injected = false;
-	ev->nmi.injected = false;
-	ev->interrupt.injected = false;
-}
-
 static void flush_if_stale(struct keel_vcpu *vcpu)
 {
 	u64 gen = READ_ONCE(vcpu->vm->mmu.tlb_gen);
@@ -152,7 +141,7 @@ static int enter_guest(struct keel_vcpu *vcpu)
 		return -EIO;
 	}
 	flush_if_stale(vcpu);
-	clear_injected(&vcpu->events);
+	keel_event_handed_over(vcpu);
 	trace_keel_entry(vcpu);
 
 	keel_backend->enter(vcpu);
@@ -169,6 +158,8 @@ static int enter_guest(struct keel_vcpu *vcpu)
 	local_irq_enable();
 	preempt_enable();
 	vcpu->launched = true;
+	if (unlikely(vcpu->events.more))
+		keel_request(vcpu, KEEL_REQ_EVENT);
 	vcpu->stats.exits++;
 	trace_keel_exit(vcpu);
 	return keel_handle_exit(vcpu);

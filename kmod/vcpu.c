@@ -20,6 +20,7 @@ static void vcpu_sched_in(struct preempt_notifier *pn, int cpu)
 
 	WRITE_ONCE(vcpu->cpu, cpu);
 	keel_backend->vcpu_load(vcpu, cpu);
+	keel_clock_load(vcpu);
 }
 
 static void vcpu_sched_out(struct preempt_notifier *pn, struct task_struct *next)
@@ -42,6 +43,7 @@ void keel_vcpu_load(struct keel_vcpu *vcpu)
 	preempt_notifier_register(&vcpu->preempt);
 	WRITE_ONCE(vcpu->cpu, cpu);
 	keel_backend->vcpu_load(vcpu, cpu);
+	keel_clock_load(vcpu);
 	put_cpu();
 }
 

@@ -382,6 +382,9 @@ static bool joins_others(struct keel_vm_clock *clock, u64 value, u64 boot_ns)
 
 	if (!value)
 		return true;
+	/* the first one restores a VM: it may be any */
+	if (!clock->tsc_written)
+		return false;
 	return value - expected < second || expected - value < second;
 }
 
@@ -421,6 +424,7 @@ void keel_tsc_write(struct keel_vcpu *vcpu, u64 value, bool host)
 	}
 	clock->tsc_offset = offset;
 	clock->last_tsc_write = value;
+	clock->tsc_written |= value;
 	clock->last_tsc_ns = boot_ns;
 	spin_unlock_irqrestore(&clock->lock, irqs);
 	set_tsc_offset(vcpu, offset);
@@ -477,6 +481,20 @@ void keel_clock_resume(void)
 
 	if (now < tsc_at_suspend)
 		WRITE_ONCE(tsc_lost, tsc_lost + tsc_at_suspend - now);
+}
+
+/**
+ * keel_clock_load() - the vCPU has got a CPU, perhaps another one
+ * @vcpu: the virtual CPU
+ *
+ * CPUs whose TSCs differ, as they may from some time on, tell different times.
+ *
+ * Context: vCPU loaded, preemption off.
+ */
+void keel_clock_load(struct keel_vcpu *vcpu)
+{
+	if (unlikely(check_tsc_unstable()) && vcpu->clock.system_time_msr)
+		keel_request(vcpu, KEEL_REQ_CLOCK);
 }
 
 /**

@@ -82,6 +82,8 @@ struct keel_events {
 		u8 pending;	/* 0..2 */
 		bool injected;
 	} nmi;
+	u8 handed;		/* KEEL_EVENT_ that the next entry delivers */
+	bool more;		/* another one that was injected waits for that */
 	bool want_irq_window;	/* KVM_RUN's request_interrupt_window, sampled */
 };
 
@@ -149,6 +151,7 @@ struct keel_vm_clock {
 	s8 shift;
 	u64 tsc_offset;		/* of the last vCPU whose TSC was set: new ones join it */
 	u64 last_tsc_write, last_tsc_ns;
+	bool tsc_written;	/* to something else than what a new VM has */
 	gpa_t wall_clock;
 };
 
@@ -222,6 +225,7 @@ void keel_events_inject(struct keel_vcpu *vcpu);
 bool keel_irq_allowed(struct keel_vcpu *vcpu);
 /* did the last exit come while an event was being delivered? */
 bool keel_event_in_delivery(struct keel_vcpu *vcpu);
+void keel_event_handed_over(struct keel_vcpu *vcpu);
 void keel_nmi(struct keel_vcpu *vcpu);
 int keel_ioctl_get_events(struct keel_vcpu *vcpu, struct kvm_vcpu_events *e);
 int keel_ioctl_set_events(struct keel_vcpu *vcpu, const struct kvm_vcpu_events *e);
@@ -292,5 +296,6 @@ void keel_tsc_adjust_write(struct keel_vcpu *vcpu, u64 value, bool host);
 void keel_clock_suspend(void);
 void keel_clock_resume(void);
 void keel_clock_enter(struct keel_vcpu *vcpu);	/* KVM_RUN begins */
+void keel_clock_load(struct keel_vcpu *vcpu);
 
 #endif /* KEEL_CPU_H */

@@ -149,7 +149,37 @@ static void apply_payload(struct keel_vcpu *vcpu)
 static void inject(struct keel_vcpu *vcpu, const struct keel_event *event)
 {
 	trace_keel_inject(vcpu, event);
+	vcpu->events.handed = event->type;
 	keel_backend->inject(vcpu, event);
+}
+
+/**
+ * keel_event_handed_over() - the entry has its event now
+ * @vcpu: the vCPU
+ *
+ * What is still marked injected at the next exit was put back by the backend,
+ * because it was not delivered; or is another one, which waits for its turn.
+ *
+ * Context: right before the entry.
+ */
+void keel_event_handed_over(struct keel_vcpu *vcpu)
+{
+	struct keel_events *ev = &vcpu->events;
+
+	switch (ev->handed) {
+	case KEEL_EVENT_NONE:
+		return;
+	case KEEL_EVENT_NMI:
+		ev->nmi.injected = false;
+		break;
+	case KEEL_EVENT_INTERRUPT:
+	case KEEL_EVENT_SOFT_INTERRUPT:
+		ev->interrupt.injected = false;
+		break;
+	default:
+		ev->exception.injected = false;
+	}
+	ev->handed = KEEL_EVENT_NONE;
 }
 
 static void inject_exception(struct keel_vcpu *vcpu)
@@ -201,17 +231,19 @@ static bool is_fault(u8 vector)
 	       vector != X86_TRAP_MC;
 }
 
-/* Return: whether the entry has its event. There is room for one. */
+/*
+ * An exception that is pending goes before an interrupt that was handed over:
+ * it belongs to the last instruction, which the completion of userspace's I/O
+ * retired, and userspace has sent the interrupt for after that.
+ *
+ * Return: whether the entry has its event. There is room for one.
+ */
 static bool inject_under_way(struct keel_vcpu *vcpu)
 {
 	struct keel_events *ev = &vcpu->events;
 
 	if (ev->exception.injected) {
 		inject_exception(vcpu);
-	} else if (ev->nmi.injected) {
-		inject_nmi(vcpu);
-	} else if (ev->interrupt.injected) {
-		inject_interrupt(vcpu);
 	} else if (ev->exception.pending) {
 		apply_payload(vcpu);
 		if (is_fault(ev->exception.vector)) {
@@ -221,6 +253,10 @@ static bool inject_under_way(struct keel_vcpu *vcpu)
 		ev->exception.pending = false;
 		ev->exception.injected = true;
 		inject_exception(vcpu);
+	} else if (ev->nmi.injected) {
+		inject_nmi(vcpu);
+	} else if (ev->interrupt.injected) {
+		inject_interrupt(vcpu);
 	} else {
 		return false;
 	}
@@ -269,6 +305,8 @@ void keel_events_inject(struct keel_vcpu *vcpu)
 	struct keel_events *ev = &vcpu->events;
 	bool taken = inject_under_way(vcpu);
 
+	/* the entry has room for one: look again after it */
+	ev->more = ev->exception.injected + ev->nmi.injected + ev->interrupt.injected > 1;
 	if (atomic_read(&vcpu->nmi_queued))
 		collect_nmis(vcpu);
 	if (ev->nmi.pending) {

@@ -290,18 +290,19 @@ int keel_set_cr(struct keel_vcpu *vcpu, int cr, u64 value)
 	}
 }
 
-/* @host: from userspace, which may restore LMA and skip the guest's order. */
+/*
+ * @host: from userspace, which may skip the guest's order. LMA is not written but
+ * follows from LME and CR0.PG; KVM_SET_SREGS has its own way.
+ */
 int keel_set_efer(struct keel_vcpu *vcpu, u64 efer, bool host)
 {
 	struct keel_regs *r = &vcpu->regs;
 
 	if (efer & vcpu->cpuid.efer_reserved)
 		return -EINVAL;
-	if (!host) {
-		if (keel_paging(vcpu) && ((efer ^ r->efer) & EFER_LME))
-			return -EINVAL;
-		efer = (efer & ~EFER_LMA) | (r->efer & EFER_LMA);
-	}
+	if (!host && keel_paging(vcpu) && ((efer ^ r->efer) & EFER_LME))
+		return -EINVAL;
+	efer = (efer & ~EFER_LMA) | (r->efer & EFER_LMA);
 	if ((efer ^ r->efer) & EFER_NX)
 		keel_request(vcpu, KEEL_REQ_TLB_FLUSH);
 	r->efer = efer;
