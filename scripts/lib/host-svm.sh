@@ -5,39 +5,32 @@
 # What the initramfs loads to reach the root; what is built in has no file.
 SVM_MODULES=(virtio_pci virtio_console 9pnet_virtio 9p overlay)
 
-
-# Build, or find in the cache, the initramfs that mounts the root over 9p. It
-# depends on the kernel's modules, busybox and our own init only.
+# The initramfs that mounts the root over 9p: it depends on the kernel's modules,
+# busybox and the scripts that make it up only.
 svm_initrd()
 {
-	local key out tmp m verb path
+	local key
 
 	key=$({ echo "$RELEASE"; stat -c '%Y' "$MODDIR/modules.dep" 2>/dev/null || true
-		cat "$TOP/scripts/lib/svm-init" "$(command -v busybox)"; } | fingerprint)
-	out=$CACHE/initrd-svm-$RELEASE-$key
-	if [ ! -e "$out" ]; then
-		mkdir -p "$CACHE"
-		tmp=$(mktemp -d "$CACHE/initrd.XXXXXX")
-		mkdir -p "$tmp"/{bin,modules,proc,sys,dev,newroot}
-		cp "$(command -v busybox)" "$tmp/bin/busybox"
-		cp "$TOP/scripts/lib/svm-init" "$tmp/init"
-		chmod 755 "$tmp/init"
-		: >"$tmp/modules/order"
-		for m in "${SVM_MODULES[@]}"; do
-			modprobe -d "${MODDIR%/lib/modules/*}/" -S "$RELEASE" \
-				--show-depends "$m" 2>/dev/null || true
-		done | while read -r verb path _; do
-			[ "$verb" = insmod ] || continue
-			m=$(basename "$path" | sed 's/\.ko.*/.ko/')
-			[ ! -e "$tmp/modules/$m" ] || continue
-			copy_module "$path" "$tmp/modules"
-			echo "$m" >>"$tmp/modules/order"
-		done
-		pack_cpio "$tmp" >"$out.$$"
-		mv "$out.$$" "$out"
-		rm -rf "$tmp"
-	fi
-	echo "$out"
+		cat "$TOP"/scripts/lib/{common.sh,host-svm.sh,svm-init} "$(command -v busybox)"; } |
+		fingerprint)
+	INITRD=$CACHE/initrd-svm-$RELEASE-$key
+	cached "$INITRD" svm_make_initrd
+}
+
+svm_make_initrd()
+{
+	local m
+
+	busybox_root "$1" "$TOP/scripts/lib/svm-init"
+	mkdir "$1/newroot"
+	mkdir "$1/modules"
+	touch "$1/modules/order"
+	# Somebody's own kernel may have no modules at all.
+	[ ! -e "$MODDIR/modules.dep" ] || for m in "${SVM_MODULES[@]}"; do
+		pack_module "$1/modules" "$m"
+	done
+	pack_cpio "$1"
 }
 
 svm_job_files()
@@ -74,7 +67,7 @@ svm_tsc_khz()
 # The arguments common to all runs, in QEMU_CMD.
 svm_qemu_command()
 {
-	local initrd=$1 n=0 s append khz
+	local n=0 s append khz
 
 	append="console=ttyS0 panic=-1 tsc=reliable no_timer_check random.trust_cpu=on audit=0"
 	append+=" apparmor=0 keel.interactive=$INTERACTIVE$APPEND"
@@ -87,7 +80,7 @@ svm_qemu_command()
 	[ -z "$khz" ] || append+=" tsc_early_khz=$khz"
 	QEMU_CMD=(qemu-system-x86_64 -machine q35,vmport=off,smbus=off -cpu "$CPU"
 		-smp "$CPUS" -m "$MEM" -nodefaults -no-user-config -display none -no-reboot
-		-kernel "$BZIMAGE" -initrd "$initrd" -append "$append"
+		-kernel "$BZIMAGE" -initrd "$INITRD" -append "$append"
 		-chardev "file,id=log,path=$JOB/kernel.log" -serial chardev:log
 		-virtfs "local,path=/,mount_tag=keelroot,readonly=on,security_model=none,multidevs=remap"
 		-virtfs "local,path=$JOB,mount_tag=keeljob,security_model=none,multidevs=remap"
@@ -114,16 +107,16 @@ svm_qemu_command()
 
 host_svm()
 {
-	local emulator=0 initrd kill_after=5 readers=()
+	local emulator=0 kill_after=5 readers=()
 
 	KERNEL=${KERNEL:-6.1} CPUS=${CPUS:-2} MEM=${MEM:-2048}
 	need qemu-system-x86_64 qemu-system-x86
-	need busybox busybox-static
+	need_busybox
 	need cpio cpio
 	find_kernel
-	initrd=$(svm_initrd)
+	svm_initrd
 	svm_job_files
-	svm_qemu_command "$initrd"
+	svm_qemu_command
 	: >"$JOB/kernel.log"
 	[ "$VERBOSE" = 0 ] || { tail -n +1 -f "$JOB/kernel.log" >&2 & CHILDREN+=($!); }
 

@@ -6,62 +6,18 @@
 # that the command needs. Four serial ports bring back what happens: the
 # kernel's log, standard output, standard error, and the exit status.
 
-vmx_pack_modules()
-{
-	local name params verb path
-
-	mkdir -p "$1/keel/modules"
-	module_list | while read -r name params; do
-		case $name in
-		*.ko)
-			# Not in modules.dep: what it needs is written in it.
-			for path in $(modinfo -F depends "$name" | tr ',' ' '); do
-				vmx_pack_named "$1" "$path" ''
-			done
-			copy_module "$name" "$1/keel/modules"
-			echo "$(basename "$name") $params" >>"$1/keel/modules/order"
-			;;
-		*)
-			vmx_pack_named "$1" "$name" "$params"
-			;;
-		esac
-	done
-	touch "$1/keel/modules/order"
-}
-
-# A module of the kernel's own with all it depends on; parameters go to the last.
-vmx_pack_named()
-{
-	local dir=$1 name=$2 params=$3 verb path m
-
-	modprobe -d "${MODDIR%/lib/modules/*}/" -S "$RELEASE" --show-depends "$name" \
-		>"$JOB/depends" 2>/dev/null || die "kernel $RELEASE has no module $name"
-	while read -r verb path _; do
-		[ "$verb" = insmod ] || continue
-		m=$(basename "$path" | sed 's/\.ko.*/.ko/')
-		[ ! -e "$dir/keel/modules/$m" ] || continue
-		copy_module "$path" "$dir/keel/modules"
-		if [ "${m%.ko}" = "${name//-/_}" ] || [ "${m%.ko}" = "$name" ]; then
-			echo "$m $params"
-		else
-			echo "$m"
-		fi >>"$dir/keel/modules/order"
-	done <"$JOB/depends"
-}
-
 vmx_initrd()
 {
-	local root=$1 f
+	local root=$1 f name params
 
-	mkdir -p "$root"/{bin,sbin,usr/bin,usr/sbin,proc,sys,dev,tmp,root,etc,run,keel}
-	cp "$(command -v busybox)" "$root/bin/busybox"
-	ln -s busybox "$root/bin/sh"
-	cp "$TOP/scripts/lib/vmx-init" "$root/init"
-	chmod 755 "$root/init"
-	echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
-	mkdir -p "$root/$PWD"
+	busybox_root "$root" "$TOP/scripts/lib/vmx-init"
+	mkdir -p "$root/keel/modules" "$root/$PWD"
 	command_script "$PWD" >"$root/keel/command"
-	vmx_pack_modules "$root"
+	touch "$root/keel/modules/order"
+	module_list >"$JOB/modules"
+	while read -r name params; do
+		pack_module "$root/keel/modules" "$name" "$params"
+	done <"$JOB/modules"
 	# A program that is named by its path comes along without being asked for.
 	if [[ ${COMMAND[0]} == */* && -f ${COMMAND[0]} ]]; then
 		FILES+=("${COMMAND[0]}")
@@ -181,7 +137,7 @@ host_vmx()
 	KERNEL=${KERNEL:-small} CPUS=${CPUS:-1} MEM=${MEM:-512} IPS=${IPS:-50000000}
 	need bochs 'bochs bochs-term bochsbios'
 	need xorriso xorriso
-	need busybox busybox-static
+	need_busybox
 	need script bsdutils
 	[ -e /usr/lib/ISOLINUX/isolinux.bin ] || die "isolinux is missing: apt-get install isolinux"
 	find_kernel
