@@ -6,7 +6,8 @@
  *	prog [DEVICE [TEST ...]]
  *
  * Environment: KEEL_DEVICE (default /dev/keel), KEEL_SCALE (default 1; a factor
- * for loops that take long under an emulator), KEEL_TIMEOUT (seconds per test).
+ * for loops that take long under an emulator), KEEL_TIMEOUT (seconds per test,
+ * default 60), TIMEOUT_SCALE (a factor for that, on a busy machine).
  */
 #ifndef SELFTEST_TEST_H
 #define SELFTEST_TEST_H
@@ -66,6 +67,10 @@ int main(int argc, char **argv)
 	env = getenv("KEEL_TIMEOUT");
 	if (env && atoi(env) > 0)
 		timeout = atoi(env);
+	/* May be a fraction, but this file is built without floating point. */
+	env = getenv("TIMEOUT_SCALE");
+	if (env && atoi(env) > 0)
+		timeout *= atoi(env) + (strchr(env, '.') != NULL);
 	select_tests(argc, argv, timeout);
 	/* A program without its device has tested nothing: that is no skip. */
 	fd = open(keel_device, O_RDWR);
