@@ -4,8 +4,6 @@
 BUILD		:= $(CURDIR)/build
 PREFIX		?= /usr/local
 DESTDIR		?=
-SUDO		:= $(if $(filter 0,$(shell id -u)),,sudo)
-RELEASE		:= $(shell uname -r)
 
 # What is run, and where: see "make help".
 CMD		?=
@@ -14,6 +12,9 @@ KERNEL		?=
 CPUS		?=
 T		?=
 KDIR		?=
+
+# The kernel that KDIR names; else the running one.
+RELEASE		= $(eval RELEASE := $$(shell scripts/build-module --release $(KDIR)))$(RELEASE)
 
 all: module vmm
 
@@ -57,13 +58,18 @@ test-more:
 	@scripts/setup test
 	@TESTS_LIST=$(CURDIR)/scripts/tests-more.list scripts/test $(T)
 
-install: all
+# Builds nothing, so that root, who installs, owns nothing in build/.
+install:
+	@[ -n "$(RELEASE)" ]
+	@for f in build/$(RELEASE)/keel.ko build/keel; do \
+		[ -e "$$f" ] || { echo "there is no $$f to install:" \
+			"run make first, or say which KDIR it was built for" >&2; exit 1; }; \
+	done
 	install -D -m 644 $(BUILD)/$(RELEASE)/keel.ko \
 		$(DESTDIR)/lib/modules/$(RELEASE)/updates/keel.ko
 	$(if $(DESTDIR),,depmod $(RELEASE))
 	install -D -m 755 $(BUILD)/keel $(DESTDIR)$(PREFIX)/bin/keel
 	for page in man/*.[1-9]; do \
-		[ -e "$$page" ] || continue; \
 		install -D -m 644 "$$page" \
 			"$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}" || exit 1; \
 	done
@@ -71,6 +77,7 @@ install: all
 	$(if $(DESTDIR),,-udevadm control --reload)
 
 uninstall:
+	@[ -n "$(RELEASE)" ]
 	rm -f $(DESTDIR)/lib/modules/$(RELEASE)/updates/keel.ko \
 		$(DESTDIR)$(PREFIX)/bin/keel \
 		$(DESTDIR)/lib/udev/rules.d/60-keel.rules
@@ -78,6 +85,7 @@ uninstall:
 		rm -f "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; \
 	done
 	$(if $(DESTDIR),,depmod $(RELEASE))
+	$(if $(DESTDIR),,-udevadm control --reload)
 
 clean:
 	rm -rf $(BUILD)
