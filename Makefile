@@ -44,10 +44,10 @@ sparse:
 
 run:
 	@scripts/setup run
-	@scripts/run $(if $(CPUS),--cpus $(CPUS)) $(if $(CMD),--command '$(subst ','\'',$(CMD))')
+	@scripts/run $(if $(CPUS),--cpus $(CPUS)) $(if $(value CMD),--command '$(subst ','\'',$(value CMD))')
 
 shell:
-	@scripts/setup $(if $(filter vmx,$(BACKEND)),test,run)
+	@scripts/setup test
 	@scripts/shell --backend $(BACKEND) $(if $(KERNEL),--kernel $(KERNEL)) $(if $(CPUS),--cpus $(CPUS))
 
 test:
@@ -97,10 +97,11 @@ help:
 	@echo 'make run           boot a Linux guest to a shell; CMD="..." runs a command in'
 	@echo '                   the guest and ends with its exit status; CPUS=n'
 	@echo 'make shell         a shell in an emulated host with keel loaded:'
-	@echo '                   BACKEND=svm|vmx KERNEL=6.1|6.12|small|debug CPUS=n'
+	@echo '                   BACKEND=svm|vmx|ryzen KERNEL=6.1|6.12|small|debug CPUS=n'
 	@echo 'make test          the tests on both backends; T=pattern for some of them'
 	@echo 'make test-more     other kernels, the debug kernel, stock KVM as the oracle'
-	@echo 'make install       module, keel, man pages, udev rule; DESTDIR, PREFIX'
+	@echo 'make install       what was built: module (KDIR=...), keel, man pages, udev rule;'
+	@echo '                   DESTDIR, PREFIX'
 	@echo 'make uninstall     take them away again'
 	@echo 'make kernels       the small and the debug kernel, into the cache'
 	@echo 'make sparse        check the module with sparse'
