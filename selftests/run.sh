@@ -14,9 +14,9 @@ device=${1:-/dev/keel}
 
 if [ $# -eq 0 ]; then
 	for f in "$dir"/*; do
-		[ -f "$f" ] && [ -x "$f" ] || continue
 		case $f in *.o|*.sh|*/hold) continue ;; esac
-		set -- "$@" "$(basename "$f")"
+		[ -f "$f" ] && [ -x "$f" ] &&
+			set -- "$@" "$(basename "$f")"
 	done
 fi
 

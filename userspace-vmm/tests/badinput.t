@@ -4,6 +4,7 @@
 # Wrong usage and bad files: exactly one line on standard error, nothing on
 # standard output, the right exit status, nothing left behind. Needs no
 # virtualization: everything here fails before the device matters.
+# shellcheck disable=SC2086 # $run and the like are several words
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 keel=${KEEL:-$here/../../build/userspace-vmm/keel}
