@@ -158,11 +158,10 @@ pack_module()
 	while read -r verb path _; do
 		[ "$verb" = insmod ] || continue
 		m=${path##*/}
-		if [ "${m%%.ko*}" = "$name" ] || [ "${m%%.ko*}" = "${name//-/_}" ]; then
-			copy_module "$path" "$dir" "$params"
-		else
-			copy_module "$path" "$dir"
-		fi
+		m=${m%%.ko*}
+		# The file may be called kvm-intel.
+		[ "${m//-/_}" = "${name//-/_}" ] || { copy_module "$path" "$dir"; continue; }
+		copy_module "$path" "$dir" "$params"
 	done <<<"$depends"
 }
 

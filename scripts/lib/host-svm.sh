@@ -33,6 +33,24 @@ svm_make_initrd()
 	pack_cpio "$1"
 }
 
+# What lies in a directory of which the host has an empty one of its own would
+# fail there in obscure ways.
+svm_check_places()
+{
+	local p real
+
+	for p in "$TOP" "$PWD" "$MODDIR" "${COMMAND[0]}" $(cut -d ' ' -f 1 "$JOB/modules"); do
+		[[ $p == */* ]] || continue
+		for real in "$(realpath -s -- "$p")" "$(realpath -m -- "$p")"; do
+			case $real in
+			/tmp/* | /run/* | /var/tmp/*)
+				die "$p: the emulated host does not see it, its /tmp, /var/tmp and /run are its own"
+				;;
+			esac
+		done
+	done
+}
+
 svm_job_files()
 {
 	local s
@@ -44,6 +62,7 @@ svm_job_files()
 		echo "$s"
 	done >"$JOB/shares"
 	cp "$TOP/scripts/lib/svm-run" "$JOB/run"
+	cp "$TOP/scripts/lib/host-run" "$JOB/"
 }
 
 # The rate of the host's TSC, which Linux there would otherwise measure, badly on a
@@ -116,6 +135,7 @@ host_svm()
 	find_kernel
 	svm_initrd
 	svm_job_files
+	svm_check_places
 	svm_qemu_command
 	: >"$JOB/kernel.log"
 	[ "$VERBOSE" = 0 ] || { tail -n +1 -f "$JOB/kernel.log" >&2 & CHILDREN+=($!); }

@@ -8,16 +8,24 @@
 
 vmx_initrd()
 {
-	local root=$1 f name params
+	local root=$1 lib=$1/lib/modules/$RELEASE f name params
 
 	busybox_root "$root" "$TOP/scripts/lib/vmx-init"
 	mkdir -p "$root/keel/modules" "$root/$PWD"
+	cp "$TOP/scripts/lib/host-run" "$root/keel/"
 	command_script "$PWD" >"$root/keel/command"
 	touch "$root/keel/modules/order"
 	module_list >"$JOB/modules"
 	while read -r name params; do
 		pack_module "$root/keel/modules" "$name" "$params"
 	done <"$JOB/modules"
+	if [ -n "$PACK_MODULES" ]; then
+		for name in ${PACK_MODULES//,/ }; do
+			pack_module "$lib" "$name"
+		done
+		cp "$MODDIR"/modules.{order,builtin,builtin.modinfo} "$lib/"
+		depmod -b "$root" "$RELEASE"
+	fi
 	# A program that is named by its path comes along without being asked for.
 	if [[ ${COMMAND[0]} == */* && -f ${COMMAND[0]} ]]; then
 		FILES+=("${COMMAND[0]}")
