@@ -40,11 +40,7 @@ static int check_header(const struct setup_header *hdr, struct err *err)
 		return err_set(err, "a zImage, which loads low; a bzImage is needed");
 	if (!(hdr->xloadflags & XLF_KERNEL_64))
 		return err_set(err, "not an x86-64 kernel (no 64-bit entry point)");
-	if (!hdr->kernel_alignment ||
-	    (hdr->kernel_alignment & (hdr->kernel_alignment - 1)))
-		return err_set(err, "broken bzImage header: alignment %#x",
-			       hdr->kernel_alignment);
-	if (hdr->pref_address & 0xfff)
+	if (hdr->pref_address < BOOT_HIGH_START || hdr->pref_address & 0xfff)
 		return err_set(err, "broken bzImage header: load address %#llx",
 			       hdr->pref_address);
 	return 0;
@@ -88,33 +84,25 @@ int bzimage_parse(const u8 *head, size_t len, u64 file_size,
 	bz->payload_size = file_size - bz->payload_offset;
 	bz->init_size = hdr->init_size > bz->payload_size ?
 			hdr->init_size : bz->payload_size;
-	bz->align = hdr->kernel_alignment < 4096 ? 4096 : hdr->kernel_alignment;
-	bz->preferred = hdr->pref_address;
-	bz->relocatable = hdr->relocatable_kernel;
-	bz->initrd_limit = hdr->initrd_addr_max + 1ULL;
-	bz->cmdline_max = hdr->cmdline_size;
 	return 0;
 }
 
-static bool fits(const struct guest_ram *ram, gpa_t load, u64 size)
+/*
+ * The kernel goes where it was linked for. A relocatable one moves itself up
+ * to there when it finds itself lower, so less memory would not do.
+ */
+static int check_memory(const struct bzimage *bz, const struct guest_ram *ram,
+			struct err *err)
 {
-	return load >= BOOT_HIGH_START && ram_ptr(ram, load, size) &&
-	       load < RAM_HOLE_START;
-}
+	gpa_t load = bz->hdr.pref_address;
 
-/* Where the kernel likes to be; failing that, as low as it may be moved. */
-static int choose_address(const struct bzimage *bz, const struct guest_ram *ram,
-			  gpa_t *load, struct err *err)
-{
-	*load = bz->preferred;
-	if (fits(ram, *load, bz->init_size))
-		return 0;
-	*load = ALIGN_UP(BOOT_HIGH_START, bz->align);
-	if (bz->relocatable && fits(ram, *load, bz->init_size))
-		return 0;
-	return err_set(err, "the kernel needs %llu MiB at %llu MiB; give a larger --mem",
-		       ALIGN_UP(bz->init_size, MIB) / MIB,
-		       (bz->relocatable ? *load : bz->preferred) / MIB);
+	if (load >= RAM_HOLE_START || bz->init_size > RAM_HOLE_START - load)
+		return err_set(err, "needs memory at %#llx-%#llx; a kernel must lie below 3 GiB",
+			       load, load + bz->init_size);
+	if (!ram_ptr(ram, load, bz->init_size))
+		return err_set(err, "the kernel alone needs %llu MiB of memory; give a larger --mem",
+			       ALIGN_UP(load + bz->init_size, MIB) / MIB);
+	return 0;
 }
 
 /* Prefix a message of the parser with the file it is about. */
@@ -180,14 +168,13 @@ int bzimage_load(const struct boot_request *req, struct boot_state *state,
 
 	if (bzimage_parse(req->head, req->head_len, req->kernel_size, &bz,
 			  err) < 0 ||
-	    choose_address(&bz, req->ram, &load, err) < 0)
+	    check_memory(&bz, req->ram, err) < 0)
 		return name_file(req->cfg->kernel, err);
-	if (boot_read(req, bz.payload_offset, load, bz.payload_size, err) < 0)
-		return -1;
-	state->kernel_end = load + bz.init_size;
-	if (boot_place_initrd(req, state->kernel_end, bz.initrd_limit, &initrd,
-			      err) < 0 ||
-	    boot_place_cmdline(req, bz.cmdline_max, err) < 0)
+	load = bz.hdr.pref_address;
+	if (boot_read(req, bz.payload_offset, load, bz.payload_size, err) < 0 ||
+	    boot_place_initrd(req, load + bz.init_size,
+			      bz.hdr.initrd_addr_max + 1ULL, &initrd, err) < 0 ||
+	    boot_place_cmdline(req, bz.hdr.cmdline_size, err) < 0)
 		return -1;
 	bz.hdr.code32_start = load;
 	fill_boot_params(req, &bz, &initrd);

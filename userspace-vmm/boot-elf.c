@@ -252,10 +252,10 @@ int elf_load(const struct boot_request *req, struct boot_state *state,
 	     struct err *err)
 {
 	struct initrd initrd;
+	gpa_t end;
 
-	if (load_segments(req, &state->entry, &state->kernel_end, err) < 0 ||
-	    boot_place_initrd(req, state->kernel_end, RAM_HOLE_START, &initrd,
-			      err) < 0 ||
+	if (load_segments(req, &state->entry, &end, err) < 0 ||
+	    boot_place_initrd(req, end, RAM_HOLE_START, &initrd, err) < 0 ||
 	    boot_place_cmdline(req, PVH_CMDLINE_MAX, err) < 0)
 		return -1;
 	fill_start_info(req, &initrd);

@@ -65,13 +65,11 @@ enum boot_mode {
  * @mode: which protocol
  * @entry: RIP
  * @info: what RSI or EBX points to
- * @kernel_end: first byte that the kernel does not claim
  */
 struct boot_state {
 	enum boot_mode mode;
 	gpa_t entry;
 	gpa_t info;
-	gpa_t kernel_end;
 };
 
 struct initrd {
@@ -108,12 +106,7 @@ struct bzimage {
 	struct setup_header hdr;
 	u64 payload_offset;
 	u64 payload_size;
-	u64 init_size;
-	u64 align;
-	u64 preferred;
-	bool relocatable;
-	u64 initrd_limit;
-	size_t cmdline_max;
+	u64 init_size;		/* memory it uses until it knows the map */
 };
 
 bool bzimage_probe(const u8 *head, size_t len);

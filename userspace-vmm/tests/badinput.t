@@ -59,8 +59,6 @@ bzimage()
 		substr($h, 0x206, 2) = pack("v", $version);
 		substr($h, 0x211, 1) = chr(1);
 		substr($h, 0x22c, 4) = pack("V", 0x7fffffff);
-		substr($h, 0x230, 4) = pack("V", 0x200000);
-		substr($h, 0x234, 1) = chr(1);
 		substr($h, 0x236, 2) = pack("v", $xload);
 		substr($h, 0x238, 4) = pack("V", 2047);
 		substr($h, 0x258, 8) = pack("Q", 0x1000000);
@@ -122,8 +120,10 @@ check 1 'not an x86-64 kernel' 'kernel is for 32 bits' $run --kernel "$tmp/32bit
 check 1 'too old' 'kernel is old' $run --kernel "$tmp/old"
 check 1 'program: ' 'kernel is a program' $run --kernel "$tmp/program"
 check 1 'truncated' 'kernel is the start of an ELF file' $run --kernel "$tmp/elfhead"
-check 1 'needs 4 MiB at 2 MiB; give a larger --mem' 'kernel larger than memory' \
-	$run --kernel "$tmp/good" --mem 4M
+for m in 4M 19M; do
+	check 1 'alone needs 20 MiB of memory; give a larger --mem' "kernel larger than --mem $m" \
+		$run --kernel "$tmp/good" --mem $m
+done
 check 1 'cannot open kernel .*new.line' 'newline in a name' $run --kernel "$tmp/$name"
 check 1 'cannot open initrd' 'no such initrd' $run --kernel "$tmp/good" --initrd "$none"
 check 1 'is not a regular file' 'initrd is a directory' $run --kernel "$tmp/good" --initrd "$tmp"

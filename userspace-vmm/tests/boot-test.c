@@ -34,8 +34,6 @@ static void make_image(void)
 	h->version = 0x020f;
 	h->loadflags = LOADED_HIGH;
 	h->xloadflags = XLF_KERNEL_64;
-	h->kernel_alignment = 0x200000;
-	h->relocatable_kernel = 1;
 	h->pref_address = 0x1000000;
 	h->init_size = 0x300000;
 	h->cmdline_size = 255;
@@ -75,8 +73,8 @@ static void test_parse(void)
 	h->loadflags = 0;
 	ok(parse(4096, sizeof(image)) < 0, "zImage: %s", err.text);
 	make_image();
-	h->kernel_alignment = 3;
-	ok(parse(4096, sizeof(image)) < 0, "alignment: %s", err.text);
+	h->pref_address = 0x1000;
+	ok(parse(4096, sizeof(image)) < 0, "load address: %s", err.text);
 	make_image();
 	h->boot_flag = 0;
 	ok(parse(4096, sizeof(image)) < 0, "boot flag: %s", err.text);
@@ -145,19 +143,31 @@ static void test_bzimage(void)
 	is(pml4[1024 + 2047], 0xffe00083ULL, "the last 2 MiB of 4 GiB are mapped");
 	ram_free(&ram);
 
-	cfg.mem = 8 * MIB;
-	is(load(&cfg, &ram, &st), 0, "little memory: the kernel is moved");
-	is(st.entry, 2 * MIB + 0x200, "to the lowest aligned address");
+	/* It is linked for 16 MiB and needs 3 MiB there, moved or not. */
+	cfg.mem = 19 * MIB - 4096;
+	ok(load(&cfg, &ram, &st) < 0 && strstr(err.text, "alone needs 19 MiB"),
+	   "too little memory: %s", err.text);
 	ram_free(&ram);
 
-	cfg.mem = 4 * MIB;
-	ok(load(&cfg, &ram, &st) < 0, "too little memory: %s", err.text);
+	cfg.mem = 19 * MIB;
+	ok(load(&cfg, &ram, &st) < 0 && strstr(err.text, "initrd"),
+	   "no room for the initrd: %s", err.text);
 	ram_free(&ram);
 
-	cfg.mem = 5 * MIB;
-	ok(load(&cfg, &ram, &st) < 0, "no room for the initrd: %s", err.text);
+	cfg.mem = 19 * MIB + 8192;
+	is(load(&cfg, &ram, &st), 0, "just enough for both");
+	is(st.entry, 0x1000200, "the kernel is where it was linked for");
 	ram_free(&ram);
 
+	header()->init_size = 0xbf000001;
+	cfg.kernel = save("bzImage", image, sizeof(image));
+	cfg.mem = 5 * GIB;
+	ok(load(&cfg, &ram, &st) < 0 && !strstr(err.text, "--mem"),
+	   "a kernel that reaches beyond 3 GiB: %s", err.text);
+	ram_free(&ram);
+
+	make_image();
+	cfg.kernel = save("bzImage", image, sizeof(image));
 	cfg.mem = 64 * MIB;
 	cfg.append = "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345";
 	ok(load(&cfg, &ram, &st) < 0, "long command line: %s", err.text);
