@@ -166,9 +166,11 @@ static int load_segment(const struct boot_request *req, const Elf64_Phdr *phdr,
 		return err_set(err, "%s: ELF file is truncated", path);
 	if (!phdr->p_memsz)
 		return 0;
-	if (start < BOOT_HIGH_START)
-		return err_set(err, "%s: wants to be loaded at %#llx; only addresses from 1 MiB on can be used",
-			       path, start);
+	/* No memory above the hole will do: the entry point is a 32-bit one. */
+	if (start < BOOT_HIGH_START || start >= RAM_HOLE_START ||
+	    phdr->p_memsz > RAM_HOLE_START - start)
+		return err_set(err, "%s: has %#llx bytes to load at %#llx; a kernel must lie between 1 MiB and 3 GiB",
+			       path, (u64)phdr->p_memsz, start);
 	if (!ram_ptr(req->ram, start, phdr->p_memsz))
 		return err_set(err, "%s needs memory at %#llx-%#llx; give a larger --mem",
 			       path, start, start + phdr->p_memsz);

@@ -257,23 +257,38 @@ static void test_elf_errors(void)
 		void *at;
 		u64 value;
 		size_t size;
+		const char *says;
 	} breaks[] = {
-		{ "class", &elf.ehdr.e_ident[EI_CLASS], ELFCLASS32, 1 },
-		{ "machine", &elf.ehdr.e_machine, EM_AARCH64, 2 },
-		{ "type", &elf.ehdr.e_type, ET_REL, 2 },
-		{ "no program headers", &elf.ehdr.e_phnum, 0, 2 },
-		{ "many program headers", &elf.ehdr.e_phnum, 65535, 2 },
-		{ "program headers outside", &elf.ehdr.e_phoff, ~0ULL, 8 },
-		{ "segment outside", &elf.phdr[0].p_offset, ~0ULL, 8 },
+		{ "class", &elf.ehdr.e_ident[EI_CLASS], ELFCLASS32, 1,
+		  "x86-64" },
+		{ "machine", &elf.ehdr.e_machine, EM_AARCH64, 2,
+		  "x86-64" },
+		{ "type", &elf.ehdr.e_type, ET_REL, 2, "executable" },
+		{ "no program headers", &elf.ehdr.e_phnum, 0, 2,
+		  "headers" },
+		{ "many program headers", &elf.ehdr.e_phnum, 65535, 2,
+		  "headers" },
+		{ "program headers outside", &elf.ehdr.e_phoff, ~0ULL, 8,
+		  "truncated" },
+		{ "segment outside", &elf.phdr[0].p_offset, ~0ULL, 8,
+		  "truncated" },
 		{ "segment longer than the file", &elf.phdr[0].p_filesz,
-		  0xffff, 8 },
-		{ "segment at 0", &elf.phdr[0].p_paddr, 0, 8 },
-		{ "segment behind memory", &elf.phdr[0].p_paddr, 1 * GIB, 8 },
-		{ "segment wraps", &elf.phdr[0].p_memsz, ~0ULL, 8 },
-		{ "note outside", &elf.phdr[1].p_offset, 1 << 20, 8 },
-		{ "note of another kind", &elf.note.nhdr.n_type, 6, 4 },
-		{ "note of another owner", elf.note.name, 0x58, 1 },
-		{ "entry outside", &elf.note.entry, 0x2000000, 8 },
+		  0xffff, 8, "truncated" },
+		{ "segment at 0", &elf.phdr[0].p_paddr, 0, 8, "1 MiB" },
+		{ "segment behind memory", &elf.phdr[0].p_paddr, 1 * GIB, 8,
+		  "--mem" },
+		{ "segment across 3 GiB", &elf.phdr[0].p_paddr, 3 * GIB - 1, 8,
+		  "3 GiB" },
+		{ "segment above 4 GiB", &elf.phdr[0].p_paddr, 5 * GIB, 8,
+		  "3 GiB" },
+		{ "segment wraps", &elf.phdr[0].p_memsz, ~0ULL, 8, "3 GiB" },
+		{ "note outside", &elf.phdr[1].p_offset, 1 << 20, 8,
+		  "truncated" },
+		{ "note of another kind", &elf.note.nhdr.n_type, 6, 4,
+		  "CONFIG_PVH" },
+		{ "note of another owner", elf.note.name, 0x58, 1,
+		  "CONFIG_PVH" },
+		{ "entry outside", &elf.note.entry, 0x2000000, 8, "outside" },
 	};
 	size_t i;
 
@@ -283,7 +298,8 @@ static void test_elf_errors(void)
 		if (!strcmp(breaks[i].what, "note of another owner"))
 			elf.note.name[0] = 'Y';
 		err.text[0] = '\0';
-		ok(load_elf(64 * MIB, &ram, &st) < 0 && err.text[0],
+		ok(load_elf(64 * MIB, &ram, &st) < 0 &&
+		   strstr(err.text, breaks[i].says),
 		   "ELF, %s: %s", breaks[i].what, err.text);
 		ram_free(&ram);
 	}
