@@ -34,9 +34,11 @@ int ram_alloc(struct guest_ram *ram, u64 size, struct err *err)
 		return err_sys(err, "cannot map %llu MiB for the guest; give a smaller --mem",
 			       size / MIB);
 	ram->host = p;
-	/* Both only tune the host; a kernel without them is no error. */
+	/* These only tune the host; a kernel without them is no error. */
 	madvise(p, size, MADV_HUGEPAGE);
 	madvise(p, size, MADV_DONTDUMP);
+	/* term.c forks: a child would keep a copy of what the guest changes. */
+	madvise(p, size, MADV_DONTFORK);
 	return 0;
 }
 

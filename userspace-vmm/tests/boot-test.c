@@ -3,8 +3,11 @@
  * Kernel files, good, bad and mutilated; placement in memory.
  */
 #include <elf.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "boot.h"
@@ -196,6 +199,28 @@ static void test_map(void)
 	ok(!ram_ptr(&ram, 6 * GIB - 1, 2), "nothing behind");
 	ok(!ram_ptr(&ram, ~0ULL, 2), "no wrap");
 	ok(!ram_ptr(&ram, RAM_HOLE_END, ~0ULL), "no wrap in the length");
+	ram_free(&ram);
+}
+
+/* A child that lives as long as the guest must not hold its memory. */
+static void test_fork(void)
+{
+	struct guest_ram ram;
+	unsigned char vec[1];
+	int status = -1;
+	pid_t pid;
+
+	if (!ok(!ram_alloc(&ram, 16 * MIB, &err), "16 MiB of memory"))
+		return;
+	memset(ram.host, 1, 4096);
+	is(mincore(ram.host, 4096, vec), 0, "it is mapped here");
+	fflush(stdout);
+	pid = fork();
+	if (!pid)
+		_exit(mincore(ram.host, 4096, vec) < 0 && errno == ENOMEM ?
+		      0 : 1);
+	waitpid(pid, &status, 0);
+	is(status, 0, "a child does not have it");
 	ram_free(&ram);
 }
 
@@ -393,6 +418,7 @@ int main(void)
 	test_parse();
 	test_bzimage();
 	test_map();
+	test_fork();
 	test_elf();
 	test_notes();
 	test_mutations();
