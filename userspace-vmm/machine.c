@@ -307,14 +307,22 @@ static int open_signals(struct err *err)
 {
 	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT,
 				       SIGTSTP, SIGCONT };
+	struct sigaction old;
 	sigset_t set;
 	size_t i;
 	int fd;
 
-	/* Blocked here, before any thread exists: the threads inherit it. */
+	/*
+	 * What was ignored when we were started, as nohup does with SIGHUP,
+	 * stays so: once blocked it would be queued all the same.
+	 */
 	sigemptyset(&set);
-	for (i = 0; i < ARRAY_SIZE(signals); i++)
-		sigaddset(&set, signals[i]);
+	for (i = 0; i < ARRAY_SIZE(signals); i++) {
+		if (!sigaction(signals[i], NULL, &old) &&
+		    old.sa_handler != SIG_IGN)
+			sigaddset(&set, signals[i]);
+	}
+	/* Blocked here, before any thread exists: the threads inherit it. */
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
