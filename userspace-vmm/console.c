@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -57,7 +58,7 @@ int console_open(struct console *con, const struct run_config *cfg,
 		if (con->out_fd < 0)
 			return err_sys(err, "cannot write serial output to %s",
 				       cfg->serial_path);
-		con->out_owned = true;
+		con->out_path = cfg->serial_path;
 	}
 	if (cfg->serial != SERIAL_STDIO)
 		return 0;
@@ -70,6 +71,23 @@ int console_open(struct console *con, const struct run_config *cfg,
 	return term_raw(STDIN_FILENO, err);
 }
 
+/* Only the first error is kept: the others follow from it. */
+static void output_failed(struct console *con)
+{
+	if (!con->failed)
+		err_sys(&con->err, "cannot write serial output to %s",
+			con->out_path ? con->out_path : "standard output");
+	con->failed = true;
+}
+
+/* Drop output from now on. The last errors of a file come with close(). */
+static void stop_output(struct console *con)
+{
+	if (con->out_path && con->out_fd >= 0 && close(con->out_fd) < 0)
+		output_failed(con);
+	con->out_fd = -1;
+}
+
 /**
  * console_close() - write what is left, give the terminal back
  * @con: the console; harmless if it was never opened
@@ -80,8 +98,7 @@ void console_close(struct console *con)
 		return;
 	console_flush(con);
 	term_restore();
-	if (con->out_owned)
-		close(con->out_fd);
+	stop_output(con);
 	con->serial = NULL;
 }
 
@@ -170,6 +187,19 @@ static enum console_request read_input(struct console *con)
 	return request;
 }
 
+/*
+ * A pipe that is closed, a terminal that hung up: the guest need not know.
+ * Here errno is that of write().
+ */
+static bool reader_gone(int fd)
+{
+	struct stat st;
+
+	if (errno == EIO && !fstat(fd, &st) && S_ISREG(st.st_mode))
+		return false;
+	return errno == EPIPE || errno == EIO;
+}
+
 /* Return: bytes written; 0 also when nothing will ever be again. */
 static size_t write_output(struct console *con)
 {
@@ -184,8 +214,9 @@ static size_t write_output(struct console *con)
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return 0;
 	if (n < 0) {
-		/* Nobody reads any more: the guest need not know. */
-		con->out_fd = -1;
+		if (!reader_gone(con->out_fd))
+			output_failed(con);
+		stop_output(con);
 		n = len;
 	}
 	serial_tx_consume(con->serial, n);
@@ -195,11 +226,9 @@ static size_t write_output(struct console *con)
 /**
  * console_poll() - what to wait for
  * @con: the console
- * @fds: filled: input, output
- *
- * Return: 2, the number of entries (those not needed have fd -1).
+ * @fds: filled: input, output; one that is not needed has fd -1
  */
-unsigned int console_poll(struct console *con, struct pollfd fds[2])
+void console_poll(struct console *con, struct pollfd fds[2])
 {
 	u8 byte;
 
@@ -213,7 +242,6 @@ unsigned int console_poll(struct console *con, struct pollfd fds[2])
 		;
 	if (serial_tx_peek(con->serial, &byte, 1))
 		fds[1].fd = con->out_fd;
-	return 2;
 }
 
 /**

@@ -24,7 +24,9 @@ struct console {
 	struct serial *serial;
 	int in_fd;		/* -1: no input (any more) */
 	int out_fd;		/* -1: output is dropped */
-	bool out_owned;
+	const char *out_path;	/* we opened it; NULL: standard output */
+	bool failed;		/* output is lost: see err */
+	struct err err;
 	bool tty;		/* input is a terminal: escape key works */
 	bool escape;		/* the last byte was the escape key */
 	u8 queue[CONSOLE_QUEUE];
@@ -34,7 +36,7 @@ struct console {
 int console_open(struct console *con, const struct run_config *cfg,
 		 struct serial *serial, struct err *err);
 void console_close(struct console *con);
-unsigned int console_poll(struct console *con, struct pollfd fds[2]);
+void console_poll(struct console *con, struct pollfd fds[2]);
 enum console_request console_events(struct console *con,
 				    const struct pollfd fds[2]);
 void console_gather(struct console *con);

@@ -382,6 +382,8 @@ static void serve_console(struct machine *m, const struct pollfd fds[2])
 	case CONSOLE_NOTHING:
 		break;
 	}
+	if (m->console.failed)
+		machine_fail(m, &m->console.err);
 }
 
 static int wait_for_end(struct machine *m, int signal_fd, int timer_fd,
@@ -467,6 +469,9 @@ int machine_run(struct machine *m, struct err *err)
 	console_close(&m->console);
 	if (!ret && atomic_load(&m->end) == END_ERROR) {
 		*err = m->failure;
+		ret = -1;
+	} else if (!ret && m->console.failed) {
+		*err = m->console.err;	/* with what was left at the end */
 		ret = -1;
 	}
 out:

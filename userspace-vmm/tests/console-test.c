@@ -3,6 +3,7 @@
  * The console between a serial port and file descriptors: escape key, back
  * pressure, end of input, a reader that goes away.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -138,11 +139,36 @@ static void test_output(void)
 	close(fds[0]);
 	out(UART_TX, '?');
 	turn();
-	ok(con.out_fd == -1, "a reader that is gone is no error");
+	ok(con.out_fd == -1 && !con.failed, "a reader that is gone is no error");
 	out(UART_TX, '?');
 	turn();
 	is(serial_tx_peek(&s, buf, 1), 0, "the guest does not notice");
 	close(fds[1]);
+}
+
+/* Output that is lost must not look like output that nobody reads. */
+static void test_output_error(void)
+{
+	u8 byte;
+
+	start(false);
+	con.out_fd = open("/dev/full", O_WRONLY);
+	con.out_path = "/dev/full";
+	out(UART_TX, '!');
+	turn();
+	ok(con.failed && strstr(con.err.text, "/dev/full: No space left"),
+	   "a full disk: %s", con.err.text);
+	ok(con.out_fd == -1, "it is not tried again");
+	out(UART_TX, '!');
+	turn();
+	is(serial_tx_peek(&s, &byte, 1), 0, "the guest does not wait for it");
+
+	start(false);
+	con.out_fd = open("/dev/null", O_RDONLY);
+	out(UART_TX, '!');
+	console_close(&con);
+	ok(con.failed && strstr(con.err.text, "standard output: Bad file"),
+	   "found only at the end: %s", con.err.text);
 }
 
 int main(void)
@@ -152,5 +178,6 @@ int main(void)
 	test_full_queue();
 	test_pipe();
 	test_output();
+	test_output_error();
 	return tap_done();
 }
