@@ -437,7 +437,9 @@ static int run_threads(struct machine *m, int signal_fd, int timer_fd,
 	if (vcpu_stop_all(m, &stop_err) < 0) {
 		/* Freeing what such a thread still uses would be worse. */
 		console_close(&m->console);
-		fprintf(stderr, "keel: %s\n", stop_err.text);
+		if (atomic_load(&m->end) == END_ERROR)
+			fprintf(stderr, "keel run: %s\n", m->failure.text);
+		fprintf(stderr, "keel run: %s\n", stop_err.text);
 		_exit(EXIT_FAIL);
 	}
 	return ret;
