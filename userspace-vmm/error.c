@@ -3,7 +3,6 @@
  * Errors as one line of text, carried up to main().
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,6 +18,16 @@ static void one_line(char *text)
 }
 
 /**
+ * err_vset() - err_set() with the arguments already collected
+ */
+int err_vset(struct err *err, const char *fmt, va_list ap)
+{
+	vsnprintf(err->text, sizeof(err->text), fmt, ap);
+	one_line(err->text);
+	return -1;
+}
+
+/**
  * err_set() - describe an error
  * @err: where to
  * @fmt: printf format: what failed, on which file, and what to do
@@ -30,9 +39,8 @@ int err_set(struct err *err, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(err->text, sizeof(err->text), fmt, ap);
+	err_vset(err, fmt, ap);
 	va_end(ap);
-	one_line(err->text);
 	return -1;
 }
 
@@ -50,12 +58,11 @@ int err_sys(struct err *err, const char *fmt, ...)
 	size_t len;
 
 	va_start(ap, fmt);
-	vsnprintf(err->text, sizeof(err->text), fmt, ap);
+	err_vset(err, fmt, ap);
 	va_end(ap);
 	len = strlen(err->text);
 	snprintf(err->text + len, sizeof(err->text) - len, ": %s",
 		 strerror(saved));
-	one_line(err->text);
 	errno = saved;
 	return -1;
 }

@@ -5,11 +5,12 @@
  */
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "machine.h"
 
@@ -82,7 +83,7 @@ static int fail(int status, const char *command, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(err.text, sizeof(err.text), fmt, ap);
+	err_vset(&err, fmt, ap);
 	va_end(ap);
 	fprintf(stderr, "keel%s%s: %s\n", *command ? " " : "", command,
 		err.text);
@@ -207,8 +208,8 @@ static int run_option(int opt, const char *arg, struct run_config *cfg)
 	case 'm':
 		if (parse_size(arg, &cfg->mem) < 0 || cfg->mem < MIN_MEM ||
 		    cfg->mem % 4096 || cfg->mem > 1ULL << 52)
-			return fail(EXIT_USAGE, "run", "--mem %s: give a size from 2M on, for instance 512M or 2G",
-				    arg);
+			return fail(EXIT_USAGE, "run", "--mem %s: give a multiple of 4K from %lluM on, for instance 512M or 2G",
+				    arg, MIN_MEM / MIB);
 		break;
 	case 'c':
 		if (parse_cpus(arg, &cfg->cpus) < 0)
@@ -240,11 +241,23 @@ static int run_option(int opt, const char *arg, struct run_config *cfg)
 	return -1;
 }
 
-/* getopt_long() found an option that is unknown or lacks its argument. */
-static int bad_option(const char *command, char **argv)
+/*
+ * getopt_long() found an option that is unknown ('?') or lacks its argument
+ * (':'). The one meant is the argument before optind, but for an unknown letter
+ * in the middle of a group.
+ */
+static int bad_option(const char *command, int opt, char **argv,
+		      const struct option *known)
 {
-	return fail(EXIT_USAGE, command, "%s: unknown option, or its argument is missing; see keel %s --help",
-		    argv[optind - 1], command);
+	const char letter[] = { '-', optopt, '\0' }, *name = argv[optind - 1];
+
+	while (known->name && known->val != optopt)
+		known++;
+	if (opt == '?' && optopt && !known->name)
+		name = letter;
+	return fail(EXIT_USAGE, command, "%s: %s; see keel %s --help", name,
+		    opt == '?' ? "unknown option" : "its argument is missing",
+		    command);
 }
 
 static int main_run(int argc, char **argv)
@@ -257,10 +270,10 @@ static int main_run(int argc, char **argv)
 	};
 	int opt, status;
 
-	while ((opt = getopt_long(argc, argv, "k:i:a:m:c:d:s:t:vh",
+	while ((opt = getopt_long(argc, argv, ":k:i:a:m:c:d:s:t:vh",
 				  run_options, NULL)) != -1) {
-		if (opt == '?')
-			return bad_option("run", argv);
+		if (opt == '?' || opt == ':')
+			return bad_option("run", opt, argv, run_options);
 		status = run_option(opt, optarg, &cfg);
 		if (status >= 0)
 			return status;
@@ -286,7 +299,7 @@ static int main_doctor(int argc, char **argv)
 	bool json = false;
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "d:jh", options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, ":d:jh", options, NULL)) != -1) {
 		switch (opt) {
 		case 'd':
 			device = optarg;
@@ -300,7 +313,7 @@ static int main_doctor(int argc, char **argv)
 		case 'h':
 			return print(doctor_help);
 		default:
-			return bad_option("doctor", argv);
+			return bad_option("doctor", opt, argv, options);
 		}
 	}
 	if (optind < argc)
@@ -367,6 +380,22 @@ int cmd_run(const struct run_config *cfg)
 	return status;
 }
 
+/*
+ * A standard descriptor that is closed would be the next file that is opened,
+ * a device for instance. In its place, something that reads as
+ * empty and cannot be written either.
+ */
+static int open_standard_files(void)
+{
+	int fd;
+
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd)
+			return -1;
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -379,6 +408,9 @@ int main(int argc, char **argv)
 	const char *name = argc > 1 ? argv[1] : NULL;
 	size_t i;
 
+	if (open_standard_files() < 0)
+		return fail(EXIT_FAIL, "", "cannot open /dev/null: %s",
+			    strerror(errno));
 	if (!name)
 		return fail(EXIT_USAGE, "", "a command is missing; see keel --help");
 	if (!strcmp(name, "--help") || !strcmp(name, "-h"))

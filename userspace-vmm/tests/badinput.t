@@ -86,12 +86,18 @@ check 2 'command is missing' 'no command' "$keel"
 check 2 'frobnicate.*unknown command' 'unknown command' "$keel" frobnicate
 check 2 'kernel FILE is missing' 'no kernel' $run
 check 2 'unknown option' 'unknown option' $run --frobnicate
-check 2 'argument is missing' 'option without its argument' $run --kernel
+check 2 '^keel run: -z: unknown option' 'unknown option before another' $run -zv
+check 2 '^keel run: -z: unknown option' 'unknown option behind others' $run --stats -vz
+check 2 '^keel run: --verbose=1: unknown' 'argument for an option without' $run --verbose=1
+check 2 '^keel run: --s: unknown' 'ambiguous option' $run --s
+check 2 '^keel run: --kernel: its argument is missing' 'option without its argument' \
+	$run --kernel
+check 2 '^keel run: -vk: its argument is missing' 'the same in a group' $run -vk
 check 2 'unexpected argument' 'stray argument' $run --kernel "$tmp/good" stray
 check 2 'unexpected argument' 'doctor: stray argument' "$keel" doctor stray
 check 2 'unknown option' 'doctor: unknown option' "$keel" doctor --frobnicate
-for m in 0 -1 '' x 12x 1K 3M1 99999999999999999999 16777216T 0x10 5k; do
-	check 2 '^keel run: --mem .*: give a size' "--mem '$m'" \
+for m in 0 -1 '' x 12x 1K 2049K 3M1 99999999999999999999 16777216T 0x10 5k; do
+	check 2 '^keel run: --mem .*: give a multiple of 4K from 2M on' "--mem '$m'" \
 		$run --kernel "$tmp/good" --mem "$m"
 done
 for c in 0 -1 '' x 2x 255 9999 99999999999999999999; do
@@ -102,6 +108,8 @@ for t in 0 -1 x 1x nan inf 1e99; do
 	check 2 '^keel run: --timeout .*: give a number' "--timeout $t" \
 		$run --kernel "$tmp/good" --timeout "$t"
 done
+check 2 '^keel run: --cpus .*new.line' 'newline in an argument' \
+	$run --kernel "$tmp/good" --cpus "$name"
 for s in x file: tcp; do
 	check 2 '^keel run: --serial .*: give' "--serial $s" \
 		$run --kernel "$tmp/good" --serial "$s"
@@ -165,6 +173,7 @@ says --version '^keel [0-9a-f]'
 says 'run --help' '^Usage: keel run'
 says 'doctor --help' '^Usage: keel doctor'
 check 1 'cannot write' 'help that cannot be written' sh -c "'$keel' --help >/dev/full"
+check 1 'cannot write' 'help to nowhere' sh -c "'$keel' --help >&-"
 check 1 'cannot write' 'doctor that cannot write' sh -c "'$keel' doctor >/dev/full"
 
 n=$((n + 1))
