@@ -52,11 +52,11 @@ struct doctor {
 	bool wants_keel;	/* the device is keel's, not KVM's */
 };
 
-static struct result *add(struct doctor *d, const char *name,
-			  enum verdict verdict, const char *fmt, ...) __printf(4, 5);
+static void add(struct doctor *d, const char *name, enum verdict verdict,
+		const char *fmt, ...) __printf(4, 5);
 
-static struct result *add(struct doctor *d, const char *name,
-			  enum verdict verdict, const char *fmt, ...)
+static void add(struct doctor *d, const char *name, enum verdict verdict,
+		const char *fmt, ...)
 {
 	struct result *r = &d->result[d->count];
 	va_list ap;
@@ -69,13 +69,22 @@ static struct result *add(struct doctor *d, const char *name,
 	va_start(ap, fmt);
 	vsnprintf(r->what, sizeof(r->what), fmt, ap);
 	va_end(ap);
-	return r;
 }
 
-static void fix(struct result *r, const char *fmt, ...) __printf(2, 3);
-
-static void fix(struct result *r, const char *fmt, ...)
+/* Without which keel cannot work. Return: @met. */
+static bool must(struct doctor *d, const char *name, bool met, const char *yes,
+		 const char *no)
 {
+	add(d, name, met ? PASS : FAIL, "%s", met ? yes : no);
+	return met;
+}
+
+static void fix(struct doctor *d, const char *fmt, ...) __printf(2, 3);
+
+/* What to type about the result that was added last. */
+static void fix(struct doctor *d, const char *fmt, ...)
+{
+	struct result *r = &d->result[d->count - 1];
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -83,44 +92,35 @@ static void fix(struct result *r, const char *fmt, ...)
 	va_end(ap);
 }
 
-static void full_path(const struct doctor *d, char out[512], const char *fmt,
-		      va_list ap)
-{
-	int n = snprintf(out, 512, "%s", d->root);
+static const char *at(const struct doctor *d, const char *fmt, ...) __printf(2, 3);
 
-	if (n >= 0 && n < 512)
-		vsnprintf(out + n, 512 - n, fmt, ap);
+/* A path below the root; valid until the next call. */
+static const char *at(const struct doctor *d, const char *fmt, ...)
+{
+	static char path[512];
+	va_list ap;
+	int n;
+
+	n = snprintf(path, sizeof(path), "%s", d->root);
+	if (n >= 0 && n < (int)sizeof(path)) {
+		va_start(ap, fmt);
+		vsnprintf(path + n, sizeof(path) - n, fmt, ap);
+		va_end(ap);
+	}
+	return path;
 }
 
-static bool exists(const struct doctor *d, const char *fmt, ...) __printf(2, 3);
-
-static bool exists(const struct doctor *d, const char *fmt, ...)
+static bool exists(const char *path)
 {
-	char path[512];
-	va_list ap;
-
-	va_start(ap, fmt);
-	full_path(d, path, fmt, ap);
-	va_end(ap);
 	return !access(path, F_OK);
 }
 
 /* The first line of a file without its newline; empty if there is none. */
-static bool first_line(const struct doctor *d, char *line, size_t size,
-		       const char *fmt, ...) __printf(4, 5);
-
-static bool first_line(const struct doctor *d, char *line, size_t size,
-		       const char *fmt, ...)
+static bool first_line(const char *path, char *line, size_t size)
 {
-	char path[512];
-	va_list ap;
-	FILE *f;
+	FILE *f = fopen(path, "re");
 
-	va_start(ap, fmt);
-	full_path(d, path, fmt, ap);
-	va_end(ap);
 	line[0] = '\0';
-	f = fopen(path, "re");
 	if (!f)
 		return false;
 	if (!fgets(line, size, f))
@@ -148,14 +148,12 @@ static bool has_word(const char *list, const char *word)
 static bool cpuinfo(const struct doctor *d, const char *field, char *value,
 		    size_t size)
 {
-	char path[512], *line = NULL;
 	size_t cap = 0, len = strlen(field);
+	FILE *f = fopen(at(d, "/proc/cpuinfo"), "re");
 	bool found = false;
-	FILE *f;
+	char *line = NULL;
 
 	value[0] = '\0';
-	snprintf(path, sizeof(path), "%s/proc/cpuinfo", d->root);
-	f = fopen(path, "re");
 	if (!f)
 		return false;
 	while (!found && getline(&line, &cap, f) > 0 && *line != '\n') {
@@ -176,18 +174,18 @@ static bool cpuinfo(const struct doctor *d, const char *field, char *value,
 static void check_kernel(struct doctor *d)
 {
 	unsigned int major = 0, minor = 0;
-	struct result *r;
 
 	if (sscanf(d->release, "%u.%u", &major, &minor) != 2) {
 		add(d, "kernel", SKIP, "cannot tell the version of %s",
 		    d->release);
-	} else if (major > 6 || (major == 6 && minor >= 1)) {
-		add(d, "kernel", PASS, "Linux %s", d->release);
-	} else {
-		r = add(d, "kernel", FAIL, "Linux %s is too old, 6.1 is needed",
-			d->release);
-		fix(r, "sudo apt install linux-image-amd64, then reboot");
+		return;
 	}
+	if (major > 6 || (major == 6 && minor >= 1)) {
+		add(d, "kernel", PASS, "Linux %s", d->release);
+		return;
+	}
+	add(d, "kernel", FAIL, "Linux %s is too old, 6.1 is needed", d->release);
+	fix(d, "sudo apt install linux-image-amd64, then reboot");
 }
 
 /*
@@ -207,10 +205,15 @@ static bool hidden_by_kernel(const struct doctor *d)
 	return false;
 }
 
+static void fix_firmware(struct doctor *d)
+{
+	fix(d, "enable \"%s\" in the firmware setup (BIOS), then power-cycle",
+	    d->amd ? "SVM Mode" : "Intel Virtualization Technology");
+}
+
 static void check_cpu(struct doctor *d, const char *flags)
 {
 	const char *name = d->amd ? "AMD-V (svm)" : "VT-x (vmx)";
-	struct result *r;
 
 	if (!d->intel && !d->amd) {
 		add(d, "cpu", FAIL, "not an Intel or AMD processor that keel knows");
@@ -222,24 +225,22 @@ static void check_cpu(struct doctor *d, const char *flags)
 		return;
 	}
 	if (hidden_by_kernel(d)) {
-		r = add(d, "cpu", FAIL, "the processor has %s, but the firmware keeps it switched off",
+		add(d, "cpu", FAIL, "the processor has %s, but the firmware keeps it switched off",
 			name);
-		fix(r, "enable \"%s\" in the firmware setup (BIOS), then power-cycle",
-		    d->amd ? "SVM Mode" : "Intel Virtualization Technology");
+		fix_firmware(d);
 	} else if (has_word(flags, "hypervisor")) {
-		r = add(d, "cpu", FAIL, "this is a virtual machine, and it was given no %s",
+		add(d, "cpu", FAIL, "this is a virtual machine, and it was given no %s",
 			name);
-		fix(r, "switch nested virtualization on in its host, or use make run, which emulates a host");
+		fix(d, "switch nested virtualization on in its host, or use make run, which emulates a host");
 	} else {
-		r = add(d, "cpu", FAIL, "the processor has no %s", name);
-		fix(r, "make run, which emulates a host that has it");
+		add(d, "cpu", FAIL, "the processor has no %s", name);
+		fix(d, "make run, which emulates a host that has it");
 	}
 }
 
 static void check_paging(struct doctor *d, const char *flags)
 {
 	char vmx[1024];
-	struct result *r;
 	bool known = cpuinfo(d, "vmx flags", vmx, sizeof(vmx));
 
 	if (!d->has_ext) {
@@ -247,34 +248,29 @@ static void check_paging(struct doctor *d, const char *flags)
 		return;
 	}
 	if (d->amd) {
-		if (has_word(flags, "npt"))
-			add(d, "second-level paging", PASS, "nested paging (npt) is there");
-		else
-			add(d, "second-level paging", FAIL, "no nested paging (npt): this processor is too old");
+		must(d, "second-level paging", has_word(flags, "npt"),
+		     "nested paging (npt) is there",
+		     "no nested paging (npt): this processor is too old");
 		return;
 	}
-	if (has_word(flags, "ept") || has_word(vmx, "ept"))
-		add(d, "second-level paging", PASS, "EPT is there");
-	else
-		add(d, "second-level paging", FAIL, "no EPT: this processor is too old");
-	if (has_word(vmx, "unrestricted_guest")) {
-		add(d, "unrestricted guest", PASS, "real mode can run as a guest");
-	} else if (known) {
-		add(d, "unrestricted guest", FAIL, "the processor cannot run real mode as a guest");
+	must(d, "second-level paging",
+	     has_word(flags, "ept") || has_word(vmx, "ept"),
+	     "EPT is there", "no EPT: this processor is too old");
+	if (known) {
+		must(d, "unrestricted guest", has_word(vmx, "unrestricted_guest"),
+		     "real mode can run as a guest",
+		     "the processor cannot run real mode as a guest");
 	} else {
-		r = add(d, "unrestricted guest", SKIP, "this kernel does not tell");
-		fix(r, "look at what keel says when it is loaded: sudo dmesg | grep keel");
+		add(d, "unrestricted guest", SKIP, "this kernel does not tell");
+		fix(d, "look at what keel says when it is loaded: sudo dmesg | grep keel");
 	}
 }
 
 static bool read_msr(const struct doctor *d, u32 index, u64 *value)
 {
-	char path[512];
+	int fd = open(at(d, "/dev/cpu/0/msr"), O_RDONLY | O_CLOEXEC);
 	bool ok;
-	int fd;
 
-	snprintf(path, sizeof(path), "%s/dev/cpu/0/msr", d->root);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
 	ok = pread(fd, value, sizeof(*value), index) == sizeof(*value);
@@ -291,7 +287,6 @@ static bool read_msr(const struct doctor *d, u32 index, u64 *value)
 
 static void check_firmware(struct doctor *d)
 {
-	struct result *r;
 	bool locked;
 	u64 msr;
 
@@ -303,19 +298,15 @@ static void check_firmware(struct doctor *d)
 			add(d, "firmware lock", PASS, "not locked off, as far as the kernel's flags tell");
 			return;
 		}
-		r = add(d, "firmware lock", SKIP, "cannot read the lock register");
-		fix(r, "sudo modprobe msr && sudo keel doctor");
+		add(d, "firmware lock", SKIP, "cannot read the lock register");
+		fix(d, "sudo modprobe msr && sudo keel doctor");
 		return;
 	}
 	locked = d->amd ? msr & VM_CR_SVMDIS :
 		 (msr & FEATURE_CONTROL_LOCKED) && !(msr & FEATURE_CONTROL_VMX);
-	if (!locked) {
-		add(d, "firmware lock", PASS, "not locked off");
-		return;
-	}
-	r = add(d, "firmware lock", FAIL, "the firmware has locked the extension off");
-	fix(r, "enable \"%s\" in the firmware setup (BIOS), then power-cycle",
-	    d->amd ? "SVM Mode" : "Intel Virtualization Technology");
+	if (!must(d, "firmware lock", !locked, "not locked off",
+		  "the firmware has locked the extension off"))
+		fix_firmware(d);
 }
 
 static void check_owner(struct doctor *d)
@@ -331,7 +322,6 @@ static void check_owner(struct doctor *d)
 		{ "mshv_root", "boot without it" },
 	};
 	bool found = false;
-	struct result *r;
 	char line[64];
 	size_t i;
 
@@ -339,31 +329,31 @@ static void check_owner(struct doctor *d)
 		const char *module = owners[i].module;
 		bool used;
 
-		if (!exists(d, "/sys/module/%s", module))
+		if (!exists(at(d, "/sys/module/%s", module)))
 			continue;
 		found = true;
-		used = first_line(d, line, sizeof(line),
-				  "/sys/module/%s/refcnt", module) &&
+		used = first_line(at(d, "/sys/module/%s/refcnt", module), line,
+				  sizeof(line)) &&
 		       strtol(line, NULL, 10) > 0;
 		if (used)
-			r = add(d, "other hypervisor", FAIL,
-				"%s is loaded and in use", module);
+			add(d, "other hypervisor", FAIL,
+			    "%s is loaded and in use", module);
 		else if (!d->module && !strncmp(module, "kvm", 3))
-			r = add(d, "other hypervisor", FAIL,
-				"%s is loaded, and keel does not load beside it",
-				module);
+			add(d, "other hypervisor", FAIL,
+			    "%s is loaded, and keel does not load beside it",
+			    module);
 		else
-			r = add(d, "other hypervisor", WARN,
-				"%s is loaded; idle now, but it can take the processor's extension",
-				module);
-		fix(r, "%s%s", used ? "end its virtual machines, then " : "",
+			add(d, "other hypervisor", WARN,
+			    "%s is loaded; idle now, but it can take the processor's extension",
+			    module);
+		fix(d, "%s%s", used ? "end its virtual machines, then " : "",
 		    owners[i].unload);
 	}
-	if (first_line(d, line, sizeof(line), "/sys/hypervisor/type") &&
+	if (first_line(at(d, "/sys/hypervisor/type"), line, sizeof(line)) &&
 	    !strcmp(line, "xen")) {
 		found = true;
-		r = add(d, "other hypervisor", FAIL, "Linux runs on Xen");
-		fix(r, "boot Linux without Xen");
+		add(d, "other hypervisor", FAIL, "Linux runs on Xen");
+		fix(d, "boot Linux without Xen");
 	}
 	if (!found)
 		add(d, "other hypervisor", PASS, "none is loaded");
@@ -371,17 +361,15 @@ static void check_owner(struct doctor *d)
 
 static void check_headers(struct doctor *d)
 {
-	struct result *r;
-
-	if (exists(d, "/lib/modules/%s/build/Makefile", d->release)) {
+	if (exists(at(d, "/lib/modules/%s/build/Makefile", d->release))) {
 		add(d, "kernel headers", PASS, "those of %s are installed",
 		    d->release);
 		return;
 	}
-	r = add(d, "kernel headers", d->module ? WARN : FAIL,
-		"those of the running kernel %s are missing, the module cannot be built",
-		d->release);
-	fix(r, "sudo apt install linux-headers-%s", d->release);
+	add(d, "kernel headers", d->module ? WARN : FAIL,
+	    "those of the running kernel %s are missing, the module cannot be built",
+	    d->release);
+	fix(d, "sudo apt install linux-headers-%s", d->release);
 }
 
 /*
@@ -391,53 +379,49 @@ static void check_headers(struct doctor *d)
 static void check_signature(struct doctor *d)
 {
 	bool lockdown, enforce;
-	struct result *r;
 	char line[128];
 
-	first_line(d, line, sizeof(line), "/sys/kernel/security/lockdown");
+	first_line(at(d, "/sys/kernel/security/lockdown"), line, sizeof(line));
 	lockdown = strstr(line, "[integrity]") ||
 		   strstr(line, "[confidentiality]");
-	first_line(d, line, sizeof(line),
-		   "/sys/module/module/parameters/sig_enforce");
+	first_line(at(d, "/sys/module/module/parameters/sig_enforce"), line,
+		   sizeof(line));
 	enforce = line[0] == 'Y' || line[0] == '1';
 	if (!lockdown && !enforce) {
 		add(d, "module signature", PASS, "unsigned modules are allowed");
 		return;
 	}
-	r = add(d, "module signature", d->module ? WARN : FAIL,
-		"the kernel takes signed modules only (%s)",
-		lockdown ? "lockdown" : "sig_enforce");
-	fix(r, "switch Secure Boot off in the firmware, or sign keel.ko with a key enrolled by mokutil --import");
+	add(d, "module signature", d->module ? WARN : FAIL,
+	    "the kernel takes signed modules only (%s)",
+	    lockdown ? "lockdown" : "sig_enforce");
+	fix(d, "switch Secure Boot off in the firmware, or sign keel.ko with a key enrolled by mokutil --import");
 }
 
 static void check_module(struct doctor *d)
 {
-	struct result *r;
 	char line[64];
 
 	if (d->module) {
-		first_line(d, line, sizeof(line), "/sys/module/keel/version");
+		first_line(at(d, "/sys/module/keel/version"), line, sizeof(line));
 		add(d, "keel module", PASS, "is loaded%s%s",
 		    *line ? ", version " : "", line);
 		return;
 	}
-	r = add(d, "keel module", FAIL, "is not loaded");
-	fix(r, "sudo modprobe keel, or from a checkout: sudo insmod keel.ko");
+	add(d, "keel module", FAIL, "is not loaded");
+	fix(d, "sudo modprobe keel, or from a checkout: sudo insmod keel.ko");
 }
 
 static void check_node(struct doctor *d)
 {
-	struct result *r;
+	const char *path = at(d, "%s", d->device);
 	struct err err;
-	char path[512];
 	struct stat st;
 	int fd;
 
-	snprintf(path, sizeof(path), "%s%s", d->root, d->device);
 	if (stat(path, &st) < 0) {
-		r = add(d, "device node", FAIL, "%s: %s", d->device,
+		add(d, "device node", FAIL, "%s: %s", d->device,
 			strerror(errno));
-		fix(r, "%s", d->wants_keel ? "sudo modprobe keel" :
+		fix(d, "%s", d->wants_keel ? "sudo modprobe keel" :
 		    "sudo modprobe kvm_intel (or kvm_amd)");
 		return;
 	}
@@ -464,8 +448,8 @@ static void examine(struct doctor *d)
 	if (!uname(&uts))
 		snprintf(d->release, sizeof(d->release), "%s", uts.release);
 	if (!d->native)
-		first_line(d, d->release, sizeof(d->release),
-			   "/proc/sys/kernel/osrelease");
+		first_line(at(d, "/proc/sys/kernel/osrelease"), d->release,
+			   sizeof(d->release));
 	cpuinfo(d, "vendor_id", vendor, sizeof(vendor));
 	cpuinfo(d, "flags", flags, sizeof(flags));
 	d->intel = has_word(vendor, "GenuineIntel") ||
@@ -473,7 +457,7 @@ static void examine(struct doctor *d)
 		   strstr(vendor, "Shanghai");
 	d->amd = has_word(vendor, "AuthenticAMD") ||
 		 has_word(vendor, "HygonGenuine");
-	d->module = exists(d, "/sys/module/keel");
+	d->module = exists(at(d, "/sys/module/keel"));
 	d->wants_keel = strcmp(d->device, "/dev/kvm");
 
 	check_kernel(d);
