@@ -171,6 +171,9 @@ static bool cpuinfo(const struct doctor *d, const char *field, char *value,
 	return found;
 }
 
+/* From then on Linux gives what keel uses of it to KVM's own modules only. */
+#define FIRST_TOO_NEW 19
+
 static void check_kernel(struct doctor *d)
 {
 	unsigned int major = 0, minor = 0;
@@ -180,12 +183,44 @@ static void check_kernel(struct doctor *d)
 		    d->release);
 		return;
 	}
-	if (major > 6 || (major == 6 && minor >= 1)) {
+	if (major < 6 || (major == 6 && minor < 1))
+		add(d, "kernel", FAIL, "Linux %s is too old, 6.1 is needed",
+		    d->release);
+	else if (!d->module &&
+		 (major > 6 || (major == 6 && minor >= FIRST_TOO_NEW)))
+		add(d, "kernel", FAIL, "Linux %s is too new, keel does not load from 6.%d on",
+		    d->release, FIRST_TOO_NEW);
+	else {
 		add(d, "kernel", PASS, "Linux %s", d->release);
 		return;
 	}
-	add(d, "kernel", FAIL, "Linux %s is too old, 6.1 is needed", d->release);
-	fix(d, "sudo apt install linux-image-amd64, then reboot");
+	fix(d, "boot Debian's 6.1 or 6.12 (sudo apt install linux-image-amd64), or make run, which emulates a host");
+}
+
+/* keel shares helpers with KVM that a kernel without it does not have. */
+static void check_config(struct doctor *d)
+{
+	char *line = NULL;
+	bool kvm = false;
+	size_t cap = 0;
+	FILE *f;
+
+	f = fopen(at(d, "/boot/config-%s", d->release), "re");
+	if (!f)
+		f = fopen(at(d, "/lib/modules/%s/build/.config", d->release),
+			  "re");
+	if (!f) {
+		add(d, "kernel options", SKIP, "cannot read the kernel's configuration; it must have CONFIG_KVM");
+		return;
+	}
+	while (!kvm && getline(&line, &cap, f) > 0)
+		kvm = !strcmp(line, "CONFIG_KVM=m\n") ||
+		      !strcmp(line, "CONFIG_KVM=y\n");
+	free(line);
+	fclose(f);
+	if (!must(d, "kernel options", kvm, "CONFIG_KVM is there",
+		  "the kernel was built without CONFIG_KVM, whose helpers keel uses"))
+		fix(d, "build the kernel with CONFIG_KVM=m, or boot Debian's");
 }
 
 /*
@@ -460,11 +495,13 @@ static void examine(struct doctor *d)
 	d->module = exists(at(d, "/sys/module/keel"));
 	d->wants_keel = strcmp(d->device, "/dev/kvm");
 
-	check_kernel(d);
+	if (d->wants_keel)
+		check_kernel(d);
 	check_cpu(d, flags);
 	check_paging(d, flags);
 	check_firmware(d);
 	if (d->wants_keel) {
+		check_config(d);
 		check_owner(d);
 		check_headers(d);
 		check_signature(d);

@@ -19,6 +19,8 @@ machine()
 	echo N >"$tmp/m/sys/module/module/parameters/sig_enforce"
 	echo '[none] integrity confidentiality' >"$tmp/m/sys/kernel/security/lockdown"
 	: >"$tmp/m/lib/modules/6.1.0-1-amd64/build/Makefile"
+	mkdir "$tmp/m/boot"
+	printf 'CONFIG_VIRTUALIZATION=y\nCONFIG_KVM=m\n' >"$tmp/m/boot/config-6.1.0-1-amd64"
 	if [ "$1" = intel ]; then
 		printf 'processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu vme vmx est ept vpid\nvmx flags\t: vnmi ept vpid unrestricted_guest\n\n'
 	else
@@ -110,8 +112,53 @@ machine amd
 echo 5.10.0-1-amd64 >"$tmp/m/proc/sys/kernel/osrelease"
 says '^FAIL +kernel +Linux 5.10.* too old' 'old kernel'
 machine amd
+for good in 6.1.0-1-amd64 6.12.9 6.18.7; do
+	echo $good >"$tmp/m/proc/sys/kernel/osrelease"
+	says "^ok +kernel +Linux $good\$" "kernel $good"
+done
+for new in 6.19.0 6.20.1-rc1 7.0.0; do
+	echo $new >"$tmp/m/proc/sys/kernel/osrelease"
+	says "^FAIL +kernel +Linux $new is too new, keel does not load from 6.19 on" "kernel $new"
+done
+says 'linux-image-amd64.*make run' 'and what to type'
+mkdir "$tmp/m/sys/module/keel"
+says '^ok +kernel +Linux 7.0.0' 'unless it is loaded all the same'
+machine amd
+says '^ok +kernel options' 'a kernel with KVM'
+sed -i 's/^CONFIG_KVM=m/# CONFIG_KVM is not set/' "$tmp/m/boot/config-6.1.0-1-amd64"
+says '^FAIL +kernel options .*without CONFIG_KVM' 'a kernel without KVM'
+mv "$tmp/m/boot/config-6.1.0-1-amd64" "$tmp/m/lib/modules/6.1.0-1-amd64/build/.config"
+says '^FAIL +kernel options .*without CONFIG_KVM' 'its headers say so'
+rm "$tmp/m/lib/modules/6.1.0-1-amd64/build/.config"
+says '^\? +kernel options .*must have CONFIG_KVM' 'an unknown configuration'
+machine amd
+mkdir -p "$tmp/m/sys/hypervisor"
+echo xen >"$tmp/m/sys/hypervisor/type"
+says '^FAIL +other hypervisor +Linux runs on Xen' 'Xen'
+machine amd
 : >"$tmp/m/dev/keel"
 says '^FAIL +device node .*not a character device' 'a file in the place of the node'
+machine amd
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null &&
+   mknod -m 660 "$tmp/m/dev/keel" c 10 232 2>/dev/null; then
+	root=$keel
+	chmod 755 "$tmp"
+	cp "$root" "$tmp/keel"
+	cat >"$tmp/as-nobody" <<-END
+		#!/bin/sh
+		exec setpriv --reuid 65534 --regid 65534 --clear-groups "$tmp/keel" "\$@"
+	END
+	chmod 755 "$tmp/as-nobody"
+	keel=$tmp/as-nobody
+	chgrp daemon "$tmp/m/dev/keel"
+	says '^FAIL +device node .*permission denied; type: sudo usermod -aG daemon' 'no permission'
+	chmod 600 "$tmp/m/dev/keel"
+	says '^FAIL +device node .*permission denied; run it as root' 'nor for a group'
+	keel=$root
+else
+	n=$((n + 1))
+	echo "ok $n - no permission # SKIP not root, or no setpriv or mknod"
+fi
 rm -rf "$tmp/m"
 mkdir "$tmp/m"
 says '^FAIL +cpu' 'nothing at all'
