@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "acpi.h"
+#include "pci.h"
 #include "pm.h"
 #include "rtc.h"
 
@@ -300,8 +301,8 @@ static gpa_t put_fadt(struct builder *b, gpa_t facs, gpa_t dsdt)
 	put8(b, 0);
 	put32(b, FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC |
 		 FADT_TMR_VAL_EXT | FADT_RESET_REG_SUP);
-	put_gas_io(b, 8, 1, PM_BASE + PM_RESET);
-	put8(b, PM_RESET_VALUE);
+	put_gas_io(b, 8, 1, PCI_RESET_PORT);
+	put8(b, PCI_RESET_VALUE);
 	put16(b, 0);
 	put8(b, 0);
 	put64(b, 0);			/* X_FIRMWARE_CTRL: the 32-bit one holds */

@@ -233,7 +233,7 @@ static int add_devices(struct machine *m, struct err *err)
 	serial_init(&m->serial, com1, wake_main, m);
 	rtc_init(&m->rtc, rtc, arm_rtc, m, NULL);
 	pci_init(&m->pci, guest_reset, m);
-	pm_init(&m->pm, sci, guest_power_off, guest_reset, m, NULL);
+	pm_init(&m->pm, sci, guest_power_off, m, NULL);
 	m->i8042.reset = guest_reset;
 	m->i8042.opaque = m;
 

@@ -12,6 +12,8 @@
 
 #define PCI_PORTS 0xcf8
 #define PCI_PORTS_SIZE 8
+#define PCI_RESET_PORT 0xcf9	/* what the FADT names as the reset register */
+#define PCI_RESET_VALUE 0x06
 #define PCI_SLOTS 32
 #define PCI_CONFIG_SIZE 256
 

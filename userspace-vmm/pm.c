@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The ACPI fixed hardware (ACPI 6.4, section 4.8): PM1 event and
- * control registers with a power button, the PM timer, the reset register.
+ * control registers with a power button, the PM timer.
  */
 #include <string.h>
 #include <time.h>
@@ -29,19 +29,17 @@ static u64 monotonic_ns(void)
  * @pm: the block
  * @sci: the interrupt it raises, level-triggered
  * @power_off: called when the guest enters S5
- * @reset: called when the guest writes the reset register
- * @opaque: argument of both
+ * @opaque: its argument
  * @now_ns: a monotonic clock; NULL for CLOCK_MONOTONIC
  */
 void pm_init(struct pm *pm, struct irq_line sci,
-	     void (*power_off)(void *opaque), void (*reset)(void *opaque),
-	     void *opaque, u64 (*now_ns)(void))
+	     void (*power_off)(void *opaque), void *opaque,
+	     u64 (*now_ns)(void))
 {
 	memset(pm, 0, sizeof(*pm));
 	pthread_mutex_init(&pm->lock, NULL);
 	pm->sci = sci;
 	pm->power_off = power_off;
-	pm->reset = reset;
 	pm->opaque = opaque;
 	pm->now_ns = now_ns ? now_ns : monotonic_ns;
 }
@@ -108,7 +106,7 @@ static void write_byte(struct pm *pm, unsigned int offset, u8 value)
 void pm_access(void *dev, struct bus_access *access)
 {
 	struct pm *pm = dev;
-	bool off = false, reset = false;
+	bool off = false;
 	u8 block[PM_SIZE];
 	unsigned int i;
 
@@ -120,8 +118,6 @@ void pm_access(void *dev, struct bus_access *access)
 		for (i = 0; i < access->size; i++)
 			write_byte(pm, access->offset + i,
 				   access->value >> (i * 8));
-		reset = access->offset == PM_RESET &&
-			(access->value & 0xff) == PM_RESET_VALUE;
 	}
 	if (pm->control & PM1_CNT_SLP_EN) {
 		off = PM1_CNT_SLP_TYP(pm->control) == PM_S5_TYPE;
@@ -132,8 +128,6 @@ void pm_access(void *dev, struct bus_access *access)
 
 	if (off)
 		pm->power_off(pm->opaque);
-	if (reset)
-		pm->reset(pm->opaque);
 }
 
 /**

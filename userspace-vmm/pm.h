@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The ACPI fixed hardware: PM1 registers, timer, reset.
+ * The ACPI fixed hardware: PM1 registers, timer.
  */
 #ifndef PM_H
 #define PM_H
@@ -15,9 +15,7 @@
 #define PM1_EVT		0x00	/* status, then enable, 16 bits each */
 #define PM1_CNT		0x04
 #define PM_TMR		0x08
-#define PM_RESET	0x0c
 
-#define PM_RESET_VALUE	0x06
 #define PM_S5_TYPE	5	/* SLP_TYP that \_S5 in the DSDT names */
 #define PM_SCI_IRQ	9
 
@@ -30,14 +28,13 @@ struct pm {
 
 	struct irq_line sci;	/* set at creation */
 	void (*power_off)(void *opaque);
-	void (*reset)(void *opaque);
 	void *opaque;
 	u64 (*now_ns)(void);
 };
 
 void pm_init(struct pm *pm, struct irq_line sci,
-	     void (*power_off)(void *opaque), void (*reset)(void *opaque),
-	     void *opaque, u64 (*now_ns)(void));
+	     void (*power_off)(void *opaque), void *opaque,
+	     u64 (*now_ns)(void));
 void pm_access(void *dev, struct bus_access *access);
 void pm_press_power_button(struct pm *pm);
 

@@ -8,6 +8,7 @@
 
 #include "acpi.h"
 #include "keel.h"
+#include "pci.h"
 #include "pm.h"
 #include "tap.h"
 
@@ -91,8 +92,8 @@ static void test_tables(const char *dir, unsigned int cpus)
 	is(get32(fadt + 56), PM_BASE, "FADT: PM1 event block");
 	is(get32(fadt + 64), PM_BASE + PM1_CNT, "FADT: PM1 control block");
 	is(get32(fadt + 76), PM_BASE + PM_TMR, "FADT: timer");
-	is(get64(fadt + 120), PM_BASE + PM_RESET, "FADT: reset register");
-	is(fadt[128], PM_RESET_VALUE, "FADT: reset value");
+	is(get64(fadt + 120), PCI_RESET_PORT, "FADT: reset register");
+	is(fadt[128], PCI_RESET_VALUE, "FADT: reset value");
 	is(get64(fadt + 212), PM_BASE + PM_TMR, "FADT: timer, 64-bit");
 	dsdt = at(get64(fadt + 140));
 	check_table(dir, dsdt, "DSDT");
