@@ -9,7 +9,7 @@
 
 #include "keel.h"
 
-#define BUS_MAX_REGIONS 64
+#define BUS_MAX_REGIONS 16
 
 /**
  * struct bus_access - one access as the device sees it
@@ -47,8 +47,8 @@ struct bus {
 	atomic_ullong unclaimed;
 };
 
-int bus_add(struct bus *bus, const char *name, u64 base, u64 size,
-	    bool bytewise, bus_fn fn, void *dev, struct err *err);
+void bus_add(struct bus *bus, const char *name, u64 base, u64 size,
+	     bool bytewise, bus_fn fn, void *dev);
 void bus_access(struct bus *bus, u64 addr, void *data, unsigned int size,
 		bool write);
 

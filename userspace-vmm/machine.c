@@ -135,10 +135,6 @@ static int check_capabilities(struct machine *m, struct err *err)
 				       m->cfg->device, needed[i].name);
 	}
 	max = capability(m->dev_fd, KVM_CAP_MAX_VCPUS);
-	if (!max)
-		max = capability(m->dev_fd, KVM_CAP_NR_VCPUS);
-	if (!max)
-		max = 4;	/* what the API says an absent capability means */
 	if (m->cfg->cpus > (unsigned int)max)
 		return err_set(err, "%s: --cpus %u is too many, at most %d",
 			       m->cfg->device, m->cfg->cpus, max);
@@ -223,7 +219,7 @@ static int set_memory(struct machine *m, struct err *err)
 	return M_IOCTL(m, m->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot, err);
 }
 
-static int add_devices(struct machine *m, struct err *err)
+static void add_devices(struct machine *m)
 {
 	struct irq_line com1 = { set_irq, m, COM1_IRQ };
 	struct irq_line sci = { set_irq, m, PM_SCI_IRQ };
@@ -237,22 +233,16 @@ static int add_devices(struct machine *m, struct err *err)
 	m->i8042.reset = guest_reset;
 	m->i8042.opaque = m;
 
-	if (bus_add(pio, "serial", COM1_PORT, 8, true, serial_access,
-		    &m->serial, err) < 0 ||
-	    bus_add(pio, "rtc", RTC_PORT, RTC_PORT_COUNT, true, rtc_access,
-		    &m->rtc, err) < 0 ||
-	    bus_add(pio, "i8042 data", I8042_DATA_PORT, 1, true,
-		    i8042_data_access, &m->i8042, err) < 0 ||
-	    bus_add(pio, "i8042 command", I8042_COMMAND_PORT, 1, true,
-		    i8042_command_access, &m->i8042, err) < 0 ||
-	    bus_add(pio, "port 92", PORT_92, 1, true, port_92_access,
-		    &m->i8042, err) < 0 ||
-	    bus_add(pio, "pm", PM_BASE, PM_SIZE, false, pm_access, &m->pm,
-		    err) < 0 ||
-	    bus_add(pio, "pci", PCI_PORTS, PCI_PORTS_SIZE, false, pci_access,
-		    &m->pci, err) < 0)
-		return -1;
-	return 0;
+	bus_add(pio, "serial", COM1_PORT, 8, true, serial_access, &m->serial);
+	bus_add(pio, "rtc", RTC_PORT, RTC_PORT_COUNT, true, rtc_access, &m->rtc);
+	bus_add(pio, "i8042 data", I8042_DATA_PORT, 1, true, i8042_data_access,
+		&m->i8042);
+	bus_add(pio, "i8042 command", I8042_COMMAND_PORT, 1, true,
+		i8042_command_access, &m->i8042);
+	bus_add(pio, "port 92", PORT_92, 1, true, port_92_access, &m->i8042);
+	bus_add(pio, "pm", PM_BASE, PM_SIZE, false, pm_access, &m->pm);
+	bus_add(pio, "pci", PCI_PORTS, PCI_PORTS_SIZE, false, pci_access,
+		&m->pci);
 }
 
 /**
@@ -286,9 +276,9 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 	m->dev_fd = device_open(cfg->device, err);
 	if (m->dev_fd < 0 || check_capabilities(m, err) < 0 ||
 	    read_cpuid(m, err) < 0 || create_vm(m, err) < 0 ||
-	    create_platform(m, err) < 0 || set_memory(m, err) < 0 ||
-	    add_devices(m, err) < 0)
+	    create_platform(m, err) < 0 || set_memory(m, err) < 0)
 		return -1;
+	add_devices(m);
 
 	m->vcpus = calloc(cfg->cpus, sizeof(*m->vcpus));
 	if (!m->vcpus)
