@@ -14,7 +14,6 @@
 #define HDR_OFFSET		0x1f1
 #define HDR_JUMP_LEN		0x201	/* header ends at 0x202 + this byte */
 #define BOOT_FLAG		0xaa55
-#define HDR_MAGIC		0x53726448	/* "HdrS" */
 #define PROTOCOL_2_12		0x020c	/* first with xloadflags */
 #define ENTRY_64		0x200
 #define LOADER_UNDEFINED	0xff
@@ -31,7 +30,7 @@ bool bzimage_probe(const u8 *head, size_t len)
 
 static int check_header(const struct setup_header *hdr, struct err *err)
 {
-	if (hdr->boot_flag != BOOT_FLAG || hdr->header != HDR_MAGIC)
+	if (hdr->boot_flag != BOOT_FLAG)
 		return err_set(err, "broken bzImage header");
 	if (hdr->version < PROTOCOL_2_12)
 		return err_set(err, "boot protocol %u.%02u is too old; Linux 3.8 or later is needed",

@@ -23,7 +23,6 @@ typedef u64 gpa_t;
 #define GIB (1ULL << 30)
 
 #define BIT(n) (1U << (n))
-#define BIT_ULL(n) (1ULL << (n))
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define ALIGN_UP(x, a) (((x) + (a) - 1) & ~((u64)(a) - 1))
 #define ALIGN_DOWN(x, a) ((x) & ~((u64)(a) - 1))
