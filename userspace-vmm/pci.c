@@ -17,7 +17,11 @@
 #define ADDRESS_WRITABLE	0x80fffffcU
 #define RESET_NOW		0x04
 
-/* What virtual machines without a chipset of their own call themselves. */
+/*
+ * Without any bridge Linux does not believe in mechanism 1, and complains that
+ * there is no PCI. This is what virtual machines without a chipset of their own
+ * call theirs.
+ */
 #define BRIDGE_VENDOR		0x8086
 #define BRIDGE_DEVICE		0x0d57
 #define CLASS_HOST_BRIDGE	0x0600
