@@ -69,6 +69,30 @@ TEST(irqfd_errors)
 	vm_destroy(vm);
 }
 
+/*
+ * What goes to a chip is done by a work item, some time after the eventfd was
+ * signalled: wait until the vector is requested.
+ */
+static bool requested(struct vcpu *vcpu, u32 vector)
+{
+	struct kvm_lapic_state s = { .regs = { 0 } };
+	u32 irr;
+
+	VCPU_IOCTL(vcpu, KVM_GET_LAPIC, &s);
+	memcpy(&irr, s.regs + APIC_IRR + vector / 32 * 0x10, 4);
+	return irr >> vector % 32 & 1;
+}
+
+static bool gets_requested(struct vcpu *vcpu, u32 vector)
+{
+	for (int i = 0; i < 20000; i++) {
+		if (requested(vcpu, vector))
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
 static void guest_irqfd(void)
 {
 	apic_enable();
@@ -97,10 +121,10 @@ TEST(irqfd_edge)
 	/* Signalled before it was assigned: that counts. */
 	signal_fd(fd);
 	ASSERT_EQ(0, irqfd(vm, fd, 20, 0, 0));
-	usleep(20000);
+	ASSERT_TRUE(gets_requested(vcpu, 0x41));
 	ASSERT_EQ(2, guest_run_sync(vcpu));
 	signal_fd(fd);
-	usleep(20000);
+	ASSERT_TRUE(gets_requested(vcpu, 0x41));
 	ASSERT_EQ(3, guest_run_sync(vcpu));
 	ASSERT_EQ(0, irqfd(vm, fd, 20, KVM_IRQFD_FLAG_DEASSIGN, 0));
 	signal_fd(fd);
@@ -113,9 +137,8 @@ static void guest_wait_many(void)
 {
 	apic_enable();
 	guest_sync(1);
-	guest_sti();
 	while (irqs[0x51] < 10)
-		guest_hlt();
+		guest_sti_hlt();
 	guest_done();
 }
 
@@ -139,16 +162,21 @@ TEST(irqfd_msi_wakes)
 	guest_handlers[0x51] = on_apic_irq;
 	vcpu_set_long(vcpu, guest_wait_many);
 	ASSERT_EQ(1, guest_run_sync(vcpu));
-	/* No route yet: nothing happens, and the route may come later. */
+	/* No route yet: nothing happens; to deassign it waits for the work. */
 	ASSERT_EQ(0, irqfd(vm, fd, 50, 0, 0));
 	signal_fd(fd);
-	usleep(10000);
+	ASSERT_EQ(0, irqfd(vm, fd, 50, KVM_IRQFD_FLAG_DEASSIGN, 0));
+	EXPECT_FALSE(requested(vcpu, 0x51));
+	/* The route may come later. */
+	ASSERT_EQ(0, irqfd(vm, fd, 50, 0, 0));
 	VM_IOCTL(vm, KVM_SET_GSI_ROUTING, &r);
 	vcpu_start(vcpu);
 	for (u32 i = 0; i < 10; i++) {
 		ASSERT_EQ(i, irqs[0x51]);
+		if (i & 1)
+			vcpu_wait_asleep(vcpu);
 		signal_fd(fd);
-		for (int j = 0; j < 5000 && irqs[0x51] == i; j++)
+		for (int j = 0; j < 20000 && irqs[0x51] == i; j++)
 			usleep(1000);
 	}
 	vcpu_join(vcpu);
@@ -185,12 +213,12 @@ TEST(irqfd_resample)
 	ASSERT_EQ(1, guest_run_sync(vcpu));
 	ASSERT_EQ(0, irqfd(vm, fd, 21, KVM_IRQFD_FLAG_RESAMPLE, resample));
 	signal_fd(fd);
-	usleep(20000);
+	ASSERT_TRUE(gets_requested(vcpu, 0x61));
 	EXPECT_EQ(0, read_fd(resample));
 	ASSERT_EQ(2, guest_run_sync(vcpu));
 	EXPECT_EQ(1, read_fd(resample));
 	signal_fd(fd);
-	usleep(20000);
+	ASSERT_TRUE(gets_requested(vcpu, 0x61));
 	guest_run_done(vcpu);
 	EXPECT_EQ(1, read_fd(resample));
 	vm_destroy(vm);

@@ -226,9 +226,12 @@ TEST(pic)
 static void guest_pic_wakes_hlt(void)
 {
 	pic_init(0xffff & ~(1 << 3));
-	guest_sync(1);
+	guest_sync(1);			/* host raises 3 */
 	guest_sti_hlt();
 	GUEST_ASSERT_EQ(irqs[0x23], 1);
+	guest_sync(2);			/* host lowers 3, raises it in the HLT */
+	guest_sti_hlt();
+	GUEST_ASSERT_EQ(irqs[0x23], 2);
 	guest_done();
 }
 
@@ -240,8 +243,11 @@ TEST(pic_wakes_hlt)
 	guest_handlers[0x23] = on_pic_irq;
 	vcpu_set_long(vcpu, guest_pic_wakes_hlt);
 	ASSERT_EQ(1, guest_run_sync(vcpu));
+	EXPECT_EQ(0, vm_irq_line(vm, 3, 1));
+	ASSERT_EQ(2, guest_run_sync(vcpu));
+	EXPECT_EQ(0, vm_irq_line(vm, 3, 0));
 	vcpu_start(vcpu);
-	usleep(20000);
+	vcpu_wait_asleep(vcpu);
 	EXPECT_EQ(0, vm_irq_line(vm, 3, 1));
 	vcpu_join(vcpu);
 	EXPECT_EQ(0, vm_irq_line(vm, 3, 0));

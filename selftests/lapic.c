@@ -240,7 +240,7 @@ static void guest_deadline(void)
 	start = rdtsc();
 	wrmsr(MSR_IA32_TSC_DEADLINE, start + (1ULL << 40));
 	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_TSC_DEADLINE), start + (1ULL << 40));
-	/* So far off that the HLT is reached before, see guest_sti_hlt(). */
+	/* So far off that the HLT sleeps. */
 	start = rdtsc();
 	wrmsr(MSR_IA32_TSC_DEADLINE, start + (1ULL << 26));
 	guest_sti_hlt();
@@ -534,7 +534,7 @@ static void guest_nmi_sender(void)
 {
 	apic_enable();
 	GUEST_WAIT(ap_ready);
-	guest_sync(1);			/* host waits: it has to be asleep */
+	guest_sync(1);			/* host waits until it is asleep */
 	ipi(1, APIC_DM_NMI | APIC_INT_ASSERT);
 	guest_done();
 }
@@ -549,7 +549,7 @@ TEST(nmi_ipi)
 	vcpu_set_long(bsp, guest_nmi_sender);
 	vcpu_start(ap);
 	ASSERT_EQ(1, guest_run_sync(bsp));
-	usleep(100000);
+	vcpu_wait_asleep(ap);
 	guest_run_done(bsp);
 	vcpu_join(ap);
 	vm_destroy(vm);
@@ -576,7 +576,7 @@ TEST(hlt)
 	vcpu_set_long(vcpu, guest_halts);
 	ASSERT_EQ(1, guest_run_sync(vcpu));
 	vcpu_start_fn(vcpu, run_ap);
-	usleep(50000);
+	vcpu_wait_asleep(vcpu);
 	ap_gone = 1;
 	vcpu->run->immediate_exit = 1;
 	vcpu_kick(vcpu);

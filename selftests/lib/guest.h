@@ -264,13 +264,14 @@ static inline void guest_hlt(void)
 
 /*
  * No interrupt can slip in between: STI holds them off for one instruction. But
- * QEMU TCG loses that when the host is interrupted right there (its VMRUN does
- * not load an interrupt shadow), so whoever waits for one single interrupt had
- * better be asleep long before it comes.
+ * STI does so only where no such shadow is active, else it ends that one. QEMU
+ * TCG's VMRUN leaves the host's own shadow, that of the STI before VMRUN, active
+ * in the guest. So STI must not be the first instruction after an entry, as it
+ * would be behind an access that exits: hence the NOP, which uses the shadow up.
  */
 static inline void guest_sti_hlt(void)
 {
-	asm volatile("sti; hlt; cli" : : : "memory");
+	asm volatile("nop; sti; hlt; cli" : : : "memory");
 }
 
 static inline void guest_sti_nop(void)

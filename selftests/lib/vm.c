@@ -411,12 +411,22 @@ static void *run_done_thread(void *arg)
 	return NULL;
 }
 
+static void *vcpu_thread(void *arg)
+{
+	struct vcpu *vcpu = arg;
+
+	vcpu->tid = gettid();
+	return vcpu->thread_fn(vcpu);
+}
+
 void vcpu_start_fn(struct vcpu *vcpu, void *(*fn)(void *))
 {
 	struct sigaction sa = { .sa_handler = on_kick };
 
 	sigaction(SIGUSR1, &sa, NULL);
-	if (pthread_create(&vcpu->thread, NULL, fn, vcpu))
+	vcpu->thread_fn = fn;
+	vcpu->tid = 0;
+	if (pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu))
 		fail("pthread_create");
 	vcpu->threaded = true;
 }
@@ -436,6 +446,35 @@ void vcpu_join(struct vcpu *vcpu)
 void vcpu_kick(struct vcpu *vcpu)
 {
 	pthread_kill(vcpu->thread, SIGUSR1);
+}
+
+static char thread_state(pid_t tid)
+{
+	char path[64], state = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	f = fopen(path, "r");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+		state = 0;
+	fclose(f);
+	return state;
+}
+
+/*
+ * What KVM_RUN waits for otherwise (pages, locks, a grace period) is
+ * uninterruptible: an interruptible sleep is HLT's.
+ */
+void vcpu_wait_asleep(struct vcpu *vcpu)
+{
+	for (int i = 0; i < 20000; i++) {
+		if (vcpu->tid && thread_state(vcpu->tid) == 'S')
+			return;
+		usleep(1000);
+	}
+	fail("vCPU %d does not sleep", vcpu->id);
 }
 
 int vm_irq_line(struct vm *vm, u32 gsi, int level)

@@ -23,6 +23,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 typedef uint64_t u64;
 typedef uint32_t u32;
@@ -70,6 +71,8 @@ struct vcpu {
 	int id;
 	struct kvm_run *run;
 	pthread_t thread;
+	void *(*thread_fn)(void *);
+	volatile pid_t tid;	/* of the thread, 0 before it runs */
 	bool threaded;
 	u64 sync;		/* value of the last guest_sync() */
 	char out[256];		/* what the guest printed */
@@ -135,6 +138,7 @@ void vcpu_start(struct vcpu *vcpu);	/* guest_run_done() in a thread */
 void vcpu_start_fn(struct vcpu *vcpu, void *(*fn)(void *));
 void vcpu_join(struct vcpu *vcpu);
 void vcpu_kick(struct vcpu *vcpu);	/* SIGUSR1 to its thread, EINTR there */
+void vcpu_wait_asleep(struct vcpu *vcpu);	/* until its thread waits in HLT */
 const char *exit_name(u32 reason);
 
 struct kvm_cpuid2 *cpuid_supported(int dev);
