@@ -24,13 +24,19 @@
 #define ID_OFFSET	sizeof(struct kvm_stats_header)
 #define DESC_OFFSET	(ID_OFFSET + NAME_SIZE)
 
-#define NAME_OF(name)	#name,
+struct stat_desc {
+	const char *name;
+	u32 type;		/* KVM_STATS_TYPE_ */
+};
 
-static const char * const vm_names[] = { KEEL_VM_STATS(NAME_OF) };
-static const char * const vcpu_names[] = { KEEL_VCPU_STATS(NAME_OF) };
+#define COUNT(n)	{ #n, KVM_STATS_TYPE_CUMULATIVE },
+#define NOW(n)		{ #n, KVM_STATS_TYPE_INSTANT },
 
-#define NR_VM_STATS	ARRAY_SIZE(vm_names)
-#define NR_VCPU_STATS	ARRAY_SIZE(vcpu_names)
+static const struct stat_desc vm_descs[] = { KEEL_VM_STATS(COUNT, NOW) };
+static const struct stat_desc vcpu_descs[] = { KEEL_VCPU_STATS(COUNT) };
+
+#define NR_VM_STATS	ARRAY_SIZE(vm_descs)
+#define NR_VCPU_STATS	ARRAY_SIZE(vcpu_descs)
 
 static_assert(sizeof(struct keel_vm_stats) == NR_VM_STATS * sizeof(u64));
 static_assert(sizeof(struct keel_vcpu_stats) == NR_VCPU_STATS * sizeof(u64));
@@ -106,7 +112,7 @@ static const struct file_operations stats_fops = {
 	.release = stats_release,
 };
 
-static void fill_head(struct stats_file *s, const char * const *names, const char *id)
+static void fill_head(struct stats_file *s, const struct stat_desc *descs, const char *id)
 {
 	struct kvm_stats_header *header = (void *)s->head;
 	struct kvm_stats_desc *desc;
@@ -120,16 +126,15 @@ static void fill_head(struct stats_file *s, const char * const *names, const cha
 	strscpy(s->head + ID_OFFSET, id, NAME_SIZE);
 	for (i = 0; i < s->count; i++) {
 		desc = (void *)(s->head + DESC_OFFSET + i * DESC_SIZE);
-		desc->flags = KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE |
-			      KVM_STATS_BASE_POW10;
+		desc->flags = descs[i].type | KVM_STATS_UNIT_NONE | KVM_STATS_BASE_POW10;
 		desc->size = 1;
 		desc->offset = i * sizeof(u64);
-		strscpy(desc->name, names[i], NAME_SIZE);
+		strscpy(desc->name, descs[i].name, NAME_SIZE);
 	}
 }
 
-static int stats_fd(struct keel_vm *vm, const u64 *counters, const char * const *names,
-		    size_t count, const char *id)
+static int stats_fd(struct keel_vm *vm, const u64 *counters,
+		    const struct stat_desc *descs, size_t count, const char *id)
 {
 	struct stats_file *s;
 	struct file *file;
@@ -144,7 +149,7 @@ static int stats_fd(struct keel_vm *vm, const u64 *counters, const char * const 
 	s->counters = counters;
 	s->count = count;
 	s->head_size = head_size;
-	fill_head(s, names, id);
+	fill_head(s, descs, id);
 
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
@@ -176,7 +181,7 @@ int keel_vm_stats_fd(struct keel_vm *vm)
 	char id[NAME_SIZE];
 
 	snprintf(id, sizeof(id), "kvm-%s", vm->name);
-	return stats_fd(vm, (const u64 *)&vm->stats, vm_names, NR_VM_STATS, id);
+	return stats_fd(vm, (const u64 *)&vm->stats, vm_descs, NR_VM_STATS, id);
 }
 
 /**
@@ -190,7 +195,7 @@ int keel_vcpu_stats_fd(struct keel_vcpu *vcpu)
 	char id[NAME_SIZE];
 
 	snprintf(id, sizeof(id), "kvm-%s/vcpu-%u", vcpu->vm->name, vcpu->id);
-	return stats_fd(vcpu->vm, (const u64 *)&vcpu->stats, vcpu_names, NR_VCPU_STATS, id);
+	return stats_fd(vcpu->vm, (const u64 *)&vcpu->stats, vcpu_descs, NR_VCPU_STATS, id);
 }
 
 /* ---- debugfs ---- */
@@ -212,7 +217,7 @@ static int counters_show(struct seq_file *m, void *unused)
 	u64 sum;
 
 	for (i = 0; i < NR_VM_STATS; i++)
-		seq_printf(m, "%-24s %14llu\n", vm_names[i],
+		seq_printf(m, "%-24s %14llu\n", vm_descs[i].name,
 			   READ_ONCE(((const u64 *)&vm->stats)[i]));
 
 	seq_printf(m, "\n%-24s %14s", "vcpu", "all");
@@ -223,7 +228,7 @@ static int counters_show(struct seq_file *m, void *unused)
 		sum = 0;
 		keel_for_each_vcpu(vm, id, vcpu)
 			sum += vcpu_counter(vcpu, i);
-		seq_printf(m, "%-24s %14llu", vcpu_names[i], sum);
+		seq_printf(m, "%-24s %14llu", vcpu_descs[i].name, sum);
 		keel_for_each_vcpu(vm, id, vcpu)
 			seq_printf(m, " %14llu", vcpu_counter(vcpu, i));
 		seq_putc(m, '\n');

@@ -8,12 +8,18 @@
 
 #include <linux/types.h>
 
-/* counted by whoever does it, atomically only as far as u64 stores are */
-#define KEEL_VM_STATS(X)		\
-	X(tables)			\
-	X(tlb_flushes)			\
-	X(slot_updates)			\
-	X(invalidations)
+/*
+ * COUNT only grows, and is counted by whoever does it, atomically only as far as
+ * u64 stores are. NOW is how many there are now; changed by atomic operations.
+ */
+#define KEEL_VM_STATS(COUNT, NOW)	\
+	NOW(tables)			\
+	NOW(pages_4k)			\
+	NOW(pages_2m)			\
+	NOW(pages_1g)			\
+	COUNT(tlb_flushes)		\
+	COUNT(slot_updates)		\
+	COUNT(invalidations)
 
 #define KEEL_VCPU_STATS(X)		\
 	X(exits)			\
@@ -47,7 +53,7 @@
 #define KEEL_DECLARE_STAT(name)	u64 name;
 
 struct keel_vm_stats {
-	KEEL_VM_STATS(KEEL_DECLARE_STAT)
+	KEEL_VM_STATS(KEEL_DECLARE_STAT, KEEL_DECLARE_STAT)
 };
 
 struct keel_vcpu_stats {

@@ -317,7 +317,7 @@ static long vm_set_tsc_khz(struct keel_vm *vm, void *data, unsigned long arg)
 
 static long get_nr_mmu_pages(struct keel_vm *vm, void *data, unsigned long arg)
 {
-	return atomic64_read(&vm->mmu.tables);
+	return READ_ONCE(vm->stats.tables);
 }
 
 static long set_nr_mmu_pages(struct keel_vm *vm, void *data, unsigned long arg)

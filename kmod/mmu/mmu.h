@@ -101,7 +101,6 @@ struct keel_mmu {
 	struct list_head flushed; /* and after it, until the unlock; lock for write */
 	cpumask_var_t flush_cpus; /* keel_flush_tlbs()'s; lock for write */
 	u64 manual_protect;	/* vm->lock; KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2's flags */
-	atomic64_t tables;	/* pages of tables, for stats */
 };
 
 /* Table pages allocated before the lock is taken. */

@@ -52,14 +52,32 @@ static u64 *table_alloc(void)
 	return (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 }
 
+static void stat_add(u64 *stat, s64 delta)
+{
+	atomic64_add(delta, (atomic64_t *)stat);
+}
+
 /* A table becomes, or ceases to be, part of a tree. */
 static void table_count(struct keel_vm *vm, const void *table, int delta)
 {
-	struct keel_mmu *mmu = &vm->mmu;
-
 	mod_node_page_state(page_pgdat(virt_to_page(table)),
 			    NR_SECONDARY_PAGETABLE, delta);
-	WRITE_ONCE(vm->stats.tables, atomic64_add_return(delta, &mmu->tables));
+	stat_add(&vm->stats.tables, delta);
+}
+
+/* So many leaves of @level come or go. */
+static void leaf_count(struct keel_vm *vm, int level, s64 delta)
+{
+	switch (level) {
+	case KEEL_LEVEL_4K:
+		stat_add(&vm->stats.pages_4k, delta);
+		break;
+	case KEEL_LEVEL_2M:
+		stat_add(&vm->stats.pages_2m, delta);
+		break;
+	default:
+		stat_add(&vm->stats.pages_1g, delta);
+	}
 }
 
 int keel_table_cache_fill(struct keel_table_cache *cache)
@@ -172,22 +190,24 @@ static u64 leaf_entry(const struct keel_table_format *f, const struct keel_mappi
  * The only place that makes a leaf: it fills an empty entry, or adds
  * permissions to one that maps the same page already.
  */
-static int set_leaf(struct keel_mmu *mmu, u64 *p, int level, u64 new)
+static int set_leaf(struct keel_vm *vm, u64 *p, int level, u64 new)
 {
-	const struct keel_table_format *f = mmu->format;
+	const struct keel_table_format *f = vm->mmu.format;
 	u64 added = f->write | f->accessed | f->dirty | HOST_WRITABLE;
 	u64 entry = READ_ONCE(*p), next;
 
 	do {
-		if (!entry_present(mmu, entry)) {
+		if (!entry_present(&vm->mmu, entry)) {
 			next = new;
 		} else {
-			if (!entry_leaf(mmu, entry, level) ||
+			if (!entry_leaf(&vm->mmu, entry, level) ||
 			    ((entry ^ new) & ADDRESS_MASK))
 				return level;
 			next = entry | (new & added);
 		}
 	} while (!try_cmpxchg64(p, &entry, next));
+	if (!entry_present(&vm->mmu, entry))
+		leaf_count(vm, level, 1);
 	return 0;
 }
 
@@ -211,19 +231,20 @@ int keel_tables_map(struct keel_vm *vm, struct keel_table_cache *cache,
 			return level;
 		table = entry_table(entry);
 	}
-	return set_leaf(mmu, &table[entry_index(m->gfn, level)], level,
+	return set_leaf(vm, &table[entry_index(m->gfn, level)], level,
 			leaf_entry(mmu->format, m));
 }
 
 /* ---- ranges ---- */
 
 /* Does something to one leaf; says whether it had an effect. */
-typedef bool (*leaf_fn)(const struct keel_table_format *f, u64 *p);
+typedef bool (*leaf_fn)(struct keel_vm *vm, u64 *p, int level);
 
 /* Apply @fn to all leaves with a page in the range. Recurses to level 1. */
-static bool each_leaf(struct keel_mmu *mmu, u64 *table, int level,
+static bool each_leaf(struct keel_vm *vm, u64 *table, int level,
 		      gfn_t start, gfn_t end, leaf_fn fn)
 {
+	struct keel_mmu *mmu = &vm->mmu;
 	gfn_t gfn, next;
 	bool any = false;
 	u64 *p, entry;
@@ -235,36 +256,48 @@ static bool each_leaf(struct keel_mmu *mmu, u64 *table, int level,
 		if (!entry_present(mmu, entry))
 			continue;
 		if (entry_leaf(mmu, entry, level))
-			any |= fn(mmu->format, p);
+			any |= fn(vm, p, level);
 		else
-			any |= each_leaf(mmu, entry_table(entry), level - 1,
+			any |= each_leaf(vm, entry_table(entry), level - 1,
 					 gfn, next, fn);
 	}
 	return any;
 }
 
-static bool leaf_write_protect(const struct keel_table_format *f, u64 *p)
+static bool leaf_write_protect(struct keel_vm *vm, u64 *p, int level)
 {
+	const struct keel_table_format *f = vm->mmu.format;
+
 	if (!(READ_ONCE(*p) & f->write))
 		return false;
 	atomic64_andnot(f->write, (atomic64_t *)p);
 	return true;
 }
 
-static bool leaf_young(const struct keel_table_format *f, u64 *p)
+static bool leaf_young(struct keel_vm *vm, u64 *p, int level)
 {
+	const struct keel_table_format *f = vm->mmu.format;
+
 	/* without accessed bits, what is mapped counts as used */
 	return !f->accessed || (READ_ONCE(*p) & f->accessed);
 }
 
-static bool leaf_make_old(const struct keel_table_format *f, u64 *p)
+static void remove_leaf(struct keel_vm *vm, u64 *p, int level)
 {
-	if (!leaf_young(f, p))
+	xchg(p, 0);
+	leaf_count(vm, level, -1);
+}
+
+static bool leaf_make_old(struct keel_vm *vm, u64 *p, int level)
+{
+	const struct keel_table_format *f = vm->mmu.format;
+
+	if (!leaf_young(vm, p, level))
 		return false;
 	if (f->accessed)
 		atomic64_andnot(f->accessed, (atomic64_t *)p);
 	else
-		xchg(p, 0);
+		remove_leaf(vm, p, level);
 	return true;
 }
 
@@ -273,7 +306,7 @@ bool keel_tables_write_protect(struct keel_vm *vm, gfn_t start, gfn_t end)
 	struct keel_mmu *mmu = &vm->mmu;
 
 	lockdep_assert_held_write(&mmu->lock);
-	return each_leaf(mmu, mmu->root, KEEL_ROOT_LEVEL, start,
+	return each_leaf(vm, mmu->root, KEEL_ROOT_LEVEL, start,
 			 min(end, KEEL_MAX_GFN), leaf_write_protect);
 }
 
@@ -302,24 +335,29 @@ bool keel_tables_age(struct keel_vm *vm, gfn_t start, gfn_t end, bool clear)
 		lockdep_assert_held_write(&mmu->lock);
 	else
 		lockdep_assert_held(&mmu->lock);
-	return each_leaf(mmu, mmu->root, KEEL_ROOT_LEVEL, start,
+	return each_leaf(vm, mmu->root, KEEL_ROOT_LEVEL, start,
 			 min(end, KEEL_MAX_GFN), clear ? leaf_make_old : leaf_young);
 }
 
 /* Put a table that was unlinked, and those below it, on the list to be freed. */
-static void detach(struct keel_mmu *mmu, u64 *table, int level)
+static void detach(struct keel_vm *vm, u64 *table, int level)
 {
+	struct keel_mmu *mmu = &vm->mmu;
+	int i, leaves = 0;
 	u64 entry;
-	int i;
 
 	list_add(&virt_to_page(table)->lru, &mmu->detached);
-	if (level == KEEL_LEVEL_4K)
-		return;
 	for (i = 0; i < PTRS_PER_PTE; i++) {
 		entry = READ_ONCE(table[i]);
-		if (entry_present(mmu, entry) && !entry_leaf(mmu, entry, level))
-			detach(mmu, entry_table(entry), level - 1);
+		if (!entry_present(mmu, entry))
+			continue;
+		if (entry_leaf(mmu, entry, level))
+			leaves++;
+		else
+			detach(vm, entry_table(entry), level - 1);
 	}
+	if (leaves)
+		leaf_count(vm, level, -leaves);
 }
 
 static bool table_empty(const u64 *table)
@@ -331,9 +369,10 @@ static bool table_empty(const u64 *table)
  * Tables whose whole range goes are detached in one piece. Others stay though
  * they may be empty now, for they are soon filled again, unless @reap.
  */
-static bool zap(struct keel_mmu *mmu, u64 *table, int level, gfn_t start,
+static bool zap(struct keel_vm *vm, u64 *table, int level, gfn_t start,
 		gfn_t end, bool reap)
 {
+	struct keel_mmu *mmu = &vm->mmu;
 	u64 *p, *below, entry;
 	bool any = false;
 	gfn_t gfn, next;
@@ -346,18 +385,18 @@ static bool zap(struct keel_mmu *mmu, u64 *table, int level, gfn_t start,
 			continue;
 		if (entry_leaf(mmu, entry, level)) {
 			/* a large one goes as a whole: the rest faults in again */
-			xchg(p, 0);
+			remove_leaf(vm, p, level);
 			any = true;
 			continue;
 		}
 		below = entry_table(entry);
 		if (next - gfn < keel_level_pages(level)) {
-			any |= zap(mmu, below, level - 1, gfn, next, reap);
+			any |= zap(vm, below, level - 1, gfn, next, reap);
 			if (!reap || !table_empty(below))
 				continue;
 		}
 		xchg(p, 0);
-		detach(mmu, below, level - 1);
+		detach(vm, below, level - 1);
 		any = true;
 	}
 	return any;
@@ -368,7 +407,7 @@ bool keel_tables_zap(struct keel_vm *vm, gfn_t start, gfn_t end)
 	struct keel_mmu *mmu = &vm->mmu;
 
 	lockdep_assert_held_write(&mmu->lock);
-	return zap(mmu, mmu->root, KEEL_ROOT_LEVEL, start,
+	return zap(vm, mmu->root, KEEL_ROOT_LEVEL, start,
 		   min(end, KEEL_MAX_GFN), false);
 }
 
@@ -377,7 +416,7 @@ bool keel_tables_remove(struct keel_vm *vm, gfn_t start, gfn_t end)
 	struct keel_mmu *mmu = &vm->mmu;
 
 	lockdep_assert_held_write(&mmu->lock);
-	return zap(mmu, mmu->root, KEEL_ROOT_LEVEL, start,
+	return zap(vm, mmu->root, KEEL_ROOT_LEVEL, start,
 		   min(end, KEEL_MAX_GFN), true);
 }
 
@@ -489,7 +528,7 @@ void keel_mmu_destroy(struct keel_vm *vm)
 	struct keel_mmu *mmu = &vm->mmu;
 
 	/* nobody uses them any more: neither a flush nor the lock is needed */
-	detach(mmu, mmu->root, KEEL_ROOT_LEVEL);
+	detach(vm, mmu->root, KEEL_ROOT_LEVEL);
 	mmu->root = NULL;
 	while (free_one_table(vm, &mmu->detached))
 		cond_resched();

@@ -74,7 +74,10 @@ static void mmu_test_exit(struct kunit *test)
 	if (!f)
 		return;
 	keel_mmu_destroy(f->vm);
-	KUNIT_EXPECT_EQ(test, atomic64_read(&f->vm->mmu.tables), 0);
+	KUNIT_EXPECT_EQ(test, f->vm->stats.tables, 0);
+	KUNIT_EXPECT_EQ(test, f->vm->stats.pages_4k, 0);
+	KUNIT_EXPECT_EQ(test, f->vm->stats.pages_2m, 0);
+	KUNIT_EXPECT_EQ(test, f->vm->stats.pages_1g, 0);
 	keel_slots_destroy(f->vm);
 	cleanup_srcu_struct(&f->vm->srcu);
 	keel_table_cache_free(&f->cache);
@@ -145,7 +148,7 @@ static s64 tables(struct kunit *test)
 {
 	struct fixture *f = test->priv;
 
-	return atomic64_read(&f->vm->mmu.tables);
+	return f->vm->stats.tables;
 }
 
 /* ---- tables ---- */
