@@ -60,8 +60,7 @@ static void stat_add(u64 *stat, s64 delta)
 /* A table becomes, or ceases to be, part of a tree. */
 static void table_count(struct keel_vm *vm, const void *table, int delta)
 {
-	mod_node_page_state(page_pgdat(virt_to_page(table)),
-			    NR_SECONDARY_PAGETABLE, delta);
+	mod_lruvec_page_state(virt_to_page(table), NR_SECONDARY_PAGETABLE, delta);
 	stat_add(&vm->stats.tables, delta);
 }
 
