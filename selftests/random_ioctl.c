@@ -3,7 +3,10 @@
  * Any ioctl in any order with any argument: an errno, and nothing else. Meant
  * for kernels with KASAN and lockdep; bounded, and repeatable by its seed:
  *
- *	KEEL_SEED=n random_ioctl DEVICE
+ *	KEEL_SEED=n [KEEL_LOG=file] random_ioctl DEVICE
+ *
+ * With KEEL_LOG each call and its result is a line of that file: what differs
+ * between two devices with the same seed has to have a reason (docs/testing.md).
  */
 
 #include <sys/eventfd.h>
@@ -244,17 +247,26 @@ static void scribble(struct world *w, int n)
 	w->run[n]->immediate_exit = rnd(3) != 0;
 }
 
+static FILE *call_log;
+
 static int step(struct world *w, const char **name)
 {
 	const struct cmd *c = &cmds[rnd(ARRAY_SIZE(cmds))];
 	unsigned long cmd = c->cmd;
+	const char *kind = "vm";
 	int n = rnd(2 * NR_VM), fd, ret;
 	void *arg;
 
 	/* Mostly where it belongs; now and then anywhere, and by a wrong size. */
-	fd = rnd(3) == 0 ? w->vm[rnd(NR_VM)] : w->vcpu[n];
-	if (rnd(12) == 0)
+	fd = w->vm[rnd(NR_VM)];
+	if (rnd(3)) {
+		fd = w->vcpu[n];
+		kind = "vcpu";
+	}
+	if (rnd(12) == 0) {
 		fd = w->dev;
+		kind = "dev";
+	}
 	if (rnd(40) == 0)
 		cmd ^= 1U << rnd(32);
 	scribble(w, n);
@@ -262,7 +274,11 @@ static int step(struct world *w, const char **name)
 	*name = c->name;
 	errno = 0;
 	ret = ioctl(fd, cmd, arg);
-	return ret < 0 ? -errno : 0;
+	ret = ret < 0 ? -errno : 0;
+	if (call_log)
+		fprintf(call_log, "%s %s%s %s\n", kind, c->name,
+			cmd == c->cmd ? "" : "^", ret ? strerrorname_np(-ret) : "0");
+	return ret;
 }
 
 static void on_alarm(int sig)
@@ -290,7 +306,7 @@ static int count_splats(int fd)
 	ssize_t len;
 	int n = 0;
 
-	while (fd >= 0) {
+	for (;;) {
 		len = read(fd, line, sizeof(line) - 1);
 		if (len < 0 && errno == EPIPE)
 			continue;
@@ -320,13 +336,22 @@ static void prepare(void)
 	if (!rng)
 		rng = 1;
 	fprintf(stderr, "# KEEL_SEED=%llu\n", (unsigned long long)rng);
-	arena = mmap(NULL, ARENA, PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	buf = mmap(NULL, BUF + PAGE_SIZE, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	/* At the same addresses each time, for the sake of repetition. */
+	arena = mmap((void *)0x100000000UL, ARENA, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	buf = mmap((void *)0x110000000UL, BUF + PAGE_SIZE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	if (arena == MAP_FAILED || buf == MAP_FAILED ||
 	    mprotect(buf + BUF, PAGE_SIZE, PROT_NONE))
 		fail("mmap");
+	if (getenv("KEEL_LOG")) {
+		FILE *f = fopen(getenv("KEEL_LOG"), "w");
+		int fd = f ? fcntl(fileno(f), F_DUPFD, MAX_FDS) : -1;
+
+		call_log = fd >= 0 ? fdopen(fd, "w") : NULL;
+		if (!call_log)
+			fail("KEEL_LOG");
+	}
 	setrlimit(RLIMIT_NOFILE, &lim);
 	sigaction(SIGALRM, &sa, NULL);
 }
@@ -350,6 +375,8 @@ TEST(random_calls)
 	const char *name = "";
 	int kmsg = open_kmsg(), log, splats;
 
+	ASSERT_LE(0, kmsg)
+		TH_LOG("/dev/kmsg: %s", strerror(errno));
 	prepare();
 	log = fcntl(kmsg, F_DUPFD, MAX_FDS - 1);	/* out of close_world()'s way */
 	for (u32 r = 0; r < rounds; r++) {
@@ -371,6 +398,8 @@ TEST(random_calls)
 		alarms(0);
 		close_world(&w);
 	}
+	if (call_log)
+		fclose(call_log);
 	fprintf(stderr, "# %u refused, %u done\n", done[0], done[1]);
 	/* Both kinds have to be there, or this has tested nothing. */
 	EXPECT_LT(rounds * 50, done[1]);
