@@ -2,6 +2,8 @@
 /* Who holds what, and for how long: kill, close, fork, fds that are handed on. */
 
 #include <sched.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -23,31 +25,73 @@ static void guest_sync_loop(void)
 		guest_sync(i);
 }
 
-static void run_four_for_ever(void)
+/* In memory that the parent of the VMM sees, too. */
+static void guest_counts_for_parent(u64 me)
 {
-	struct vm *vm = vm_create(VM_IRQCHIP);
+	guest_spins();
+	for (;;)
+		((volatile u64 *)GPA_USER)[me]++;
+}
 
+static void run_four_for_ever(void *shared_page)
+{
+	struct vm *vm;
+
+	/* Whatever becomes of the parent. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	vm = vm_create(VM_IRQCHIP);
+	if (vm_slot(vm, SLOT_USER, 0, GPA_USER, PAGE_SIZE, shared_page))
+		fail("slot of the counters");
 	for (int i = 0; i < 4; i++)
-		vcpu_set_long(vcpu_create(vm), guest_spin);
+		vcpu_set_long_arg(vcpu_create(vm),
+				  (void (*)(void))guest_counts_for_parent, i);
 	for (int i = 0; i < 4; i++)
 		vcpu_start(&vm->vcpu[i]);
 	for (;;)
 		pause();
 }
 
+/* Each of the four, and not only once: they are in the guest. */
+static bool all_count(volatile u64 *counts)
+{
+	u64 from[4];
+
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < 4; i++)
+			from[i] = counts[i];
+		for (int i = 0; i < 4; i++) {
+			for (int ms = 0; ms < 20000 && counts[i] == from[i]; ms++)
+				usleep(1000);
+			if (counts[i] == from[i])
+				return false;
+		}
+	}
+	return true;
+}
+
 TEST(kill_with_running_vcpus)
 {
+	u64 *counts = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_ANONYMOUS, -1, 0), last[4];
+
+	ASSERT_NE(MAP_FAILED, counts);
 	for (u32 i = 0; i < 3 * keel_scale; i++) {
 		int status;
-		pid_t pid = fork();
+		pid_t pid;
 
+		memset(counts, 0, PAGE_SIZE);
+		pid = fork();
 		if (!pid)
-			run_four_for_ever();
-		usleep(50000 + 20000 * i);
+			run_four_for_ever(counts);
+		EXPECT_TRUE(all_count(counts));
 		ASSERT_EQ(0, kill(pid, SIGKILL));
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 		EXPECT_TRUE(WIFSIGNALED(status));
 		EXPECT_EQ(SIGKILL, WTERMSIG(status));
+		/* Its threads are gone, and so are its vCPUs. */
+		memcpy(last, counts, sizeof(last));
+		usleep(10000);
+		EXPECT_EQ(0, memcmp(last, counts, sizeof(last)));
 	}
 }
 
@@ -87,6 +131,88 @@ TEST(close_orders)
 				EXPECT_EQ(KVM_EXIT_IO, vcpu->run->exit_reason);
 				vcpu->run->immediate_exit = 0;
 			}
+		}
+		munmap(vm->low, LOW_SIZE);
+		free(vm);
+	}
+}
+
+#define PORT_EVENT	0x5c0
+
+static void guest_events_and_syncs(void)
+{
+	for (u32 i = 0;; i++) {
+		outl(PORT_EVENT, 1);
+		guest_sync(i);
+	}
+}
+
+enum { H_DEV, H_VM, H_VCPU, H_RUN, H_VM_STATS, H_VCPU_STATS, H_IRQFD, H_IOEVENTFD, H_MAX };
+
+/* With all that can hang on a VM, in many orders, an armed timer among it. */
+TEST(close_orders_of_everything)
+{
+	u32 seed = 1;
+
+	for (u32 round = 0; round < 50 * keel_scale; round++) {
+		struct vm *vm = vm_create(VM_IRQCHIP | VM_PIT);
+		struct vcpu *vcpu = vcpu_create(vm);
+		struct kvm_irqfd irqfd = { .gsi = 5 };
+		struct kvm_ioeventfd io = {
+			.addr = PORT_EVENT, .len = 4, .flags = KVM_IOEVENTFD_FLAG_PIO,
+		};
+		struct kvm_pit_state2 pit;
+		int fd[H_MAX] = { 0 }, order[H_MAX];
+		u64 val = 1;
+
+		for (int i = 0; i < H_MAX; i++) {
+			int j;
+
+			seed = seed * 1103515245 + 12345;
+			j = (seed >> 16) % (i + 1);
+			order[i] = order[j];
+			order[j] = i;
+		}
+		fd[H_DEV] = vm->dev;
+		fd[H_VM] = vm->fd;
+		fd[H_VCPU] = vcpu->fd;
+		fd[H_VM_STATS] = sys_ioctl(vm->fd, KVM_GET_STATS_FD, 0);
+		fd[H_VCPU_STATS] = sys_ioctl(vcpu->fd, KVM_GET_STATS_FD, 0);
+		irqfd.fd = fd[H_IRQFD] = eventfd(0, EFD_NONBLOCK);
+		io.fd = fd[H_IOEVENTFD] = eventfd(0, EFD_NONBLOCK);
+		VM_IOCTL(vm, KVM_IRQFD, &irqfd);
+		VM_IOCTL(vm, KVM_IOEVENTFD, &io);
+		/* The fastest it may be: it fires while all goes. */
+		VM_IOCTL(vm, KVM_GET_PIT2, &pit);
+		pit.channels[0].mode = 2;
+		pit.channels[0].count = 500;
+		VM_IOCTL(vm, KVM_SET_PIT2, &pit);
+		vcpu_set_long(vcpu, guest_events_and_syncs);
+		for (int i = 0; i < H_MAX; i++) {
+			if (fd[H_VCPU] >= 0) {
+				ASSERT_EQ(0, vcpu_run(vcpu));
+			}
+			if (fd[H_RUN] >= 0 && fd[H_VCPU] >= 0) {
+				ASSERT_EQ(KVM_EXIT_IO, vcpu->run->exit_reason);
+				ASSERT_EQ(PORT_SYNC, vcpu->run->io.port);
+			}
+			if (fd[H_IOEVENTFD] >= 0 && fd[H_VCPU] >= 0) {
+				ASSERT_EQ(8, read(fd[H_IOEVENTFD], &val, 8));
+			}
+			if (fd[H_IRQFD] >= 0) {
+				ASSERT_EQ(8, write(fd[H_IRQFD], &val, 8));
+			}
+			if (fd[H_VM_STATS] >= 0) {
+				ASSERT_EQ(8, pread(fd[H_VM_STATS], &val, 8, 0));
+			}
+			if (fd[H_VCPU_STATS] >= 0) {
+				ASSERT_EQ(8, pread(fd[H_VCPU_STATS], &val, 8, 0));
+			}
+			if (order[i] == H_RUN)
+				munmap(vcpu->run, vm->run_size);
+			else
+				close(fd[order[i]]);
+			fd[order[i]] = -1;
 		}
 		munmap(vm->low, LOW_SIZE);
 		free(vm);
