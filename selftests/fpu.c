@@ -14,7 +14,7 @@ static volatile u32 stop;
 static void fill(u8 *p, u32 n, u32 seed)
 {
 	for (u32 i = 0; i < n; i++)
-		p[i] = i * 7 + seed;
+		p[i] = i * 7 + i / 256 * 13 + seed;
 }
 
 static bool same(const u8 *a, const u8 *b, u32 n)
@@ -303,6 +303,132 @@ TEST(avx_survives_exits)
 		EXPECT_EQ(0, memcmp((char *)&x + 160 + 5 * 16, ymm_want, 16));
 	}
 	guest_run_done(vcpu);
+	vm_destroy(vm);
+}
+
+/* --- AVX-512 --- */
+
+#define XCR0_AVX512	0xe7
+#define EBX7_AVX512F	(1U << 16)
+
+struct avx512 {
+	u8 zmm[32][64];
+	u8 k[8][8];		/* the lower 16 bits are what AVX512F has */
+} __attribute__((aligned(64)));
+
+static struct avx512 zwant[2], zgot[2];
+
+#define ZLOAD(i)	"vmovups " #i "*64(%0), %%zmm" #i "\n\t"
+#define ZSTORE(i)	"vmovups %%zmm" #i ", " #i "*64(%0)\n\t"
+#define ALL32(x)	ALL16(x) x(16) x(17) x(18) x(19) x(20) x(21) x(22) \
+			x(23) x(24) x(25) x(26) x(27) x(28) x(29) x(30) x(31)
+#define KLOAD(i)	"kmovw 32*64+" #i "*8(%0), %%k" #i "\n\t"
+#define KSTORE(i)	"kmovw %%k" #i ", 32*64+" #i "*8(%0)\n\t"
+#define ALL8(x)		x(0) x(1) x(2) x(3) x(4) x(5) x(6) x(7)
+
+static inline void avx512_load(const struct avx512 *s)
+{
+	asm volatile(ALL32(ZLOAD) ALL8(KLOAD) : : "r"(s) : "memory");
+}
+
+static inline void avx512_store(struct avx512 *s)
+{
+	asm volatile(ALL32(ZSTORE) ALL8(KSTORE) : : "r"(s) : "memory");
+}
+
+static void avx512_fill(struct avx512 *s, u32 seed)
+{
+	fill((u8 *)s, sizeof(*s), seed);
+	for (u32 i = 0; i < 8; i++) {
+		for (u32 j = 2; j < 8; j++)
+			s->k[i][j] = 0;
+	}
+}
+
+static void guest_avx512(u64 me)
+{
+	u32 a, b, c, d;
+
+	guest_cpuid(7, 0, &a, &b, &c, &d);
+	GUEST_ASSERT(b & EBX7_AVX512F);
+	avx512_fill(&zwant[me], 60 + 100 * me);
+	avx512_load(&zwant[me]);
+	for (u32 i = 0;; i++) {
+		guest_sync(i);
+		avx512_store(&zgot[me]);
+		GUEST_ASSERT(same((u8 *)&zwant[me], (u8 *)&zgot[me], sizeof(zgot[me])));
+	}
+}
+
+/* Where a component lies in the standard form. */
+static u32 xsave_offset(u32 component)
+{
+	u32 size, offset, c, d;
+
+	guest_cpuid(0xd, component, &size, &offset, &c, &d);
+	return offset;
+}
+
+/* Two vCPUs and the host by turns on one CPU, each with its own in all of it. */
+TEST(avx512)
+{
+	struct vm *vm = vm_create(0);
+	struct kvm_xcrs xcrs = { .nr_xcrs = 1, .xcrs[0].value = XCR0_AVX512 };
+	static struct kvm_xsave x;
+	static struct avx512 host, back;
+	struct kvm_sregs s;
+	u32 a, b, c, d;
+	cpu_set_t one;
+
+	guest_cpuid(7, 0, &a, &b, &c, &d);
+	if (!(b & EBX7_AVX512F))
+		SKIP(return, "this CPU has no AVX-512");
+	guest_cpuid(1, 0, &a, &b, &c, &d);
+	if (!(c & 1U << 27) || (xgetbv() & XCR0_AVX512) != XCR0_AVX512)
+		SKIP(return, "the host's kernel has AVX-512 off");
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+	for (int i = 0; i < 2; i++) {
+		struct vcpu *vcpu = vcpu_create(vm);
+
+		VCPU_IOCTL(vcpu, KVM_SET_XCRS, &xcrs);
+		vcpu_set_long_arg(vcpu, (void (*)(void))guest_avx512, i);
+		vcpu_sregs(vcpu, &s);
+		s.cr4 |= X86_CR4_OSXSAVE;
+		VCPU_IOCTL(vcpu, KVM_SET_SREGS, &s);
+	}
+	avx512_fill(&host, 17);
+	for (u32 n = 0; n < 10; n++) {
+		struct vcpu *vcpu = &vm->vcpu[n & 1];
+		struct avx512 *w = &zwant[n & 1];
+		int run;
+
+		avx512_load(&host);
+		run = vcpu_run(vcpu);
+		avx512_store(&back);
+		ASSERT_EQ(0, run);
+		ASSERT_EQ(KVM_EXIT_IO, vcpu->run->exit_reason);
+		ASSERT_EQ(PORT_SYNC, vcpu->run->io.port);
+		/* A system call may drop vector registers, Linux does not. */
+		EXPECT_EQ(0, memcmp(&host, &back, sizeof(host)));
+		VCPU_IOCTL(vcpu, KVM_GET_XSAVE, &x);
+		for (u32 i = 0; i < 32; i++) {
+			char *xmm = (char *)&x + 160 + i * 16;
+			char *ymm = (char *)&x + xsave_offset(2) + i * 16;
+			char *hi = (char *)&x + xsave_offset(6) + i * 32;
+
+			if (i >= 16) {
+				hi = (char *)&x + xsave_offset(7) + (i - 16) * 64;
+				EXPECT_EQ(0, memcmp(hi, w->zmm[i], 64));
+				continue;
+			}
+			EXPECT_EQ(0, memcmp(xmm, w->zmm[i], 16));
+			EXPECT_EQ(0, memcmp(ymm, w->zmm[i] + 16, 16));
+			EXPECT_EQ(0, memcmp(hi, w->zmm[i] + 32, 32));
+		}
+		EXPECT_EQ(0, memcmp((char *)&x + xsave_offset(5), w->k, sizeof(w->k)));
+	}
 	vm_destroy(vm);
 }
 
