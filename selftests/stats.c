@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* KVM_GET_STATS_FD: counters that describe themselves. */
 
+#include <glob.h>
+
 #include "lib/test.h"
 
 #define MAX_STATS	256
@@ -148,5 +150,61 @@ TEST(sequential_read)
 		ASSERT_EQ(1, read(fd, b + i, 1));
 	}
 	EXPECT_EQ(0, memcmp(a, b, sizeof(a)));
+	vm_destroy(vm);
+}
+
+/* Compare lines "name value [value ...]" with the counters of an fd. */
+static void compare(struct __test_metadata *_metadata, FILE *f, int fd, int column)
+{
+	struct stats s;
+	u64 val;
+
+	read_stats(_metadata, fd, &s);
+	for (u32 i = 0; i < s.head.num_desc; i++) {
+		char line[512], name[NAME_MAX_LEN] = "";
+		unsigned long long shown[2] = { 0 };
+
+		ASSERT_NE(NULL, fgets(line, sizeof(line), f));
+		ASSERT_LT(column + 1, sscanf(line, "%127s %llu %llu", name, &shown[0],
+					     &shown[1]));
+		EXPECT_EQ(0, strcmp(name, s.desc[i]->name))
+			TH_LOG("%s, not %s", name, s.desc[i]->name);
+		ASSERT_EQ(8, pread(fd, &val, 8, s.head.data_offset + s.desc[i]->offset));
+		EXPECT_EQ(val, shown[column])
+			TH_LOG("%s", name);
+	}
+}
+
+/* The same for people: the VM's counters, an empty line, a head, the vCPUs'. */
+TEST(debugfs_says_the_same)
+{
+	struct vm *vm = vm_create(0);
+	struct vcpu *vcpu = vcpu_create(vm);
+	char pattern[64], line[512];
+	glob_t g;
+	FILE *f;
+
+	if (dev_is_kvm())
+		SKIP(return, "stock KVM has a file for each counter instead");
+	if (access("/sys/kernel/debug/keel", F_OK))
+		SKIP(return, "no debugfs at /sys/kernel/debug");
+	vcpu_set_long(vcpu, guest_loop);
+	for (u32 i = 0; i < 50; i++) {
+		ASSERT_EQ(i, guest_run_sync(vcpu));
+	}
+	snprintf(pattern, sizeof(pattern), "/sys/kernel/debug/keel/%d-*/stats", getpid());
+	ASSERT_EQ(0, glob(pattern, 0, NULL, &g));
+	ASSERT_EQ(1, g.gl_pathc);
+	f = fopen(g.gl_pathv[0], "r");
+	ASSERT_NE(NULL, f);
+	compare(_metadata, f, sys_ioctl(vm->fd, KVM_GET_STATS_FD, NULL), 0);
+	ASSERT_NE(NULL, fgets(line, sizeof(line), f));
+	EXPECT_EQ('\n', line[0]);
+	ASSERT_NE(NULL, fgets(line, sizeof(line), f));
+	EXPECT_EQ(0, strncmp(line, "vcpu ", 5));
+	/* Behind the sum: the first vCPU's own. */
+	compare(_metadata, f, sys_ioctl(vcpu->fd, KVM_GET_STATS_FD, NULL), 1);
+	EXPECT_EQ(NULL, fgets(line, sizeof(line), f));
+	fclose(f);
 	vm_destroy(vm);
 }
