@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -64,6 +65,27 @@ bool host_is_bochs_svm(void)
 	const char *host = getenv("KEEL_HOST");
 
 	return host && !strcmp(host, "vmx") && host_is_amd();
+}
+
+/* Whether a line that starts with @key has @word, among blanks. */
+bool file_has_word(const char *path, const char *key, const char *word)
+{
+	char *line = NULL, *at, *save;
+	FILE *f = fopen(path, "r");
+	bool found = false;
+	size_t size = 0;
+
+	while (f && !found && getline(&line, &size, f) > 0) {
+		if (strncmp(line, key, strlen(key)))
+			continue;
+		for (at = strtok_r(line, " \t\n", &save); at && !found;
+		     at = strtok_r(NULL, " \t\n", &save))
+			found = !strcmp(at, word);
+	}
+	free(line);
+	if (f)
+		fclose(f);
+	return found;
 }
 
 /* Whether a module parameter in sysfs exists and starts with @value. */
@@ -327,6 +349,11 @@ enum ucall guest_run(struct vcpu *vcpu)
 
 		if (ret == -EINTR || ret == -EAGAIN)
 			continue;
+		if (ret == -EFAULT && vcpu->retry_efault) {
+			vcpu->efaults++;
+			sched_yield();
+			continue;
+		}
 		if (ret < 0) {
 			errno = -ret;
 			fail("KVM_RUN of vCPU %d at %#llx", vcpu->id,
@@ -482,6 +509,32 @@ int vm_irq_line(struct vm *vm, u32 gsi, int level)
 	struct kvm_irq_level irq = { .irq = gsi, .level = level };
 
 	return sys_ioctl(vm->fd, KVM_IRQ_LINE, &irq);
+}
+
+u64 vm_stat(struct vm *vm, const char *name)
+{
+	int fd = ioctl(vm->fd, KVM_GET_STATS_FD, NULL);
+	struct kvm_stats_header head;
+	struct kvm_stats_desc *desc;
+	size_t size;
+	u64 val = 0;
+
+	if (fd < 0 || pread(fd, &head, sizeof(head), 0) != sizeof(head))
+		fail("KVM_GET_STATS_FD");
+	size = sizeof(*desc) + head.name_size;
+	desc = malloc(size);
+	for (u32 i = 0; i < head.num_desc; i++) {
+		if (pread(fd, desc, size, head.desc_offset + i * size) != (ssize_t)size)
+			fail("statistics descriptor %u", i);
+		if (strcmp(desc->name, name))
+			continue;
+		if (pread(fd, &val, 8, head.data_offset + desc->offset) != 8)
+			fail("statistic %s", name);
+		free(desc);
+		close(fd);
+		return val;
+	}
+	fail("no statistic %s", name);
 }
 
 const char *exit_name(u32 reason)

@@ -74,6 +74,8 @@ struct vcpu {
 	void *(*thread_fn)(void *);
 	volatile pid_t tid;	/* of the thread, 0 before it runs */
 	bool threaded;
+	bool retry_efault;	/* memory is away for a while: access it again */
+	u32 efaults;
 	u64 sync;		/* value of the last guest_sync() */
 	char out[256];		/* what the guest printed */
 	unsigned int out_len;
@@ -111,6 +113,7 @@ int dev_open(void);
 bool dev_is_kvm(void);		/* stock KVM, by the path's last component */
 bool host_is_amd(void);
 bool host_is_bochs_svm(void);	/* Bochs' AMD-V, with faults of its own */
+bool file_has_word(const char *path, const char *key, const char *word);
 bool host_has_module_param(const char *path, char value);
 int dev_cap(long cap);
 int sys_ioctl(int fd, unsigned long cmd, const void *arg);
@@ -121,6 +124,7 @@ int vm_cap(struct vm *vm, long cap);
 int vm_slot(struct vm *vm, u32 slot, u32 flags, u64 gpa, u64 size, const void *hva);
 void *vm_add_slot(struct vm *vm, u32 slot, u32 flags, u64 gpa, u64 size);
 int vm_irq_line(struct vm *vm, u32 gsi, int level);
+u64 vm_stat(struct vm *vm, const char *name);	/* of KVM_GET_STATS_FD */
 void vm_ioctl(struct vm *vm, unsigned long cmd, const void *arg, const char *name);
 #define VM_IOCTL(vm, cmd, arg)	vm_ioctl(vm, cmd, arg, #cmd)
 
