@@ -4,6 +4,13 @@
  * running guest sees what the process sees, and nothing of what was there.
  */
 
+#include <linux/loop.h>
+#include <linux/userfaultfd.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/swap.h>
+#include <sys/syscall.h>
+
 #include "lib/test.h"
 
 #define HUGE	(2UL << 20)
@@ -15,7 +22,7 @@
 static volatile u64 cmd, gpa, value, pages, sum;
 static volatile u32 stop, rounds;
 
-enum { CMD_READ, CMD_WRITE, CMD_FILL, CMD_SUM, CMD_SPIN };
+enum { CMD_READ, CMD_WRITE, CMD_FILL, CMD_SUM };
 
 /* Does what it is told, and tells when it is done. */
 static void guest_servant(void)
@@ -224,6 +231,63 @@ TEST(private_file_is_copied_on_write)
 	EXPECT_EQ(100, val);
 }
 
+/* A number from the part of smaps that describes the mapping of @p, in kB. */
+static long smaps(void *p, const char *key)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	unsigned long start, end;
+	bool inside = false;
+	long kb = -1;
+	char line[512];
+
+	if (!f)
+		fail("/proc/self/smaps");
+	while (kb < 0 && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			inside = start <= (uintptr_t)p && (uintptr_t)p < end;
+		else if (inside && !strncmp(line, key, strlen(key)))
+			kb = atol(line + strlen(key));
+	}
+	fclose(f);
+	if (kb < 0)
+		fail("no %s in smaps", key);
+	return kb;
+}
+
+/* What of each size is mapped for the guest, since the last leaves_start(). */
+struct leaves {
+	long n4k, n2m, n1g;
+} leaves0;
+
+static struct leaves leaves(void)
+{
+	return (struct leaves) {
+		.n4k = vm_stat(vm, "pages_4k") - leaves0.n4k,
+		.n2m = vm_stat(vm, "pages_2m") - leaves0.n2m,
+		.n1g = vm_stat(vm, "pages_1g") - leaves0.n1g,
+	};
+}
+
+/* After the guest has run, with its own code, stack and tables mapped. */
+static void leaves_start(void)
+{
+	cmd = CMD_READ;
+	gpa = (uintptr_t)&sum;
+	guest_run_sync(vcpu);
+	memset(&leaves0, 0, sizeof(leaves0));
+	leaves0 = leaves();
+}
+
+/*
+ * keel maps small pages alone on a CPU on which the guest could bring the
+ * machine down with large ones; stock KVM large ones, without execution.
+ */
+static bool large_leaves(void)
+{
+	return dev_is_kvm() || !file_has_word("/proc/cpuinfo", "bugs", "itlb_multihit") ||
+	       file_has_word("/proc/cmdline", "", "mitigations=off");
+}
+
 static bool make_hugetlb(int nr)
 {
 	FILE *f = fopen("/proc/sys/vm/nr_hugepages", "r+");
@@ -252,12 +316,74 @@ TEST(hugetlb)
 		make_hugetlb(0);
 		SKIP(return, "no huge page could be mapped");
 	}
+	leaves_start();
 	check_both_ways(_metadata, p, 1024);
+	EXPECT_EQ(large_leaves() ? 2 : 0, leaves().n2m);
+	EXPECT_EQ(large_leaves() ? 0 : 1024, leaves().n4k);
 	ASSERT_EQ(0, madvise(p, HUGE, MADV_DONTNEED));
+	EXPECT_EQ(large_leaves() ? 1 : 0, leaves().n2m);
+	EXPECT_EQ(large_leaves() ? 0 : 512, leaves().n4k);
 	EXPECT_EQ(0, guest_read(0));
+	EXPECT_EQ(large_leaves() ? 2 : 0, leaves().n2m);
 	vm_destroy(vm);
 	munmap(p, 2 * HUGE);
 	make_hugetlb(0);
+}
+
+#define GB		(1UL << 30)
+#define GPA_1G		GB		/* aligned as the page is */
+#define HUGETLB_1G	(MAP_HUGETLB | 30 << 26 /* MAP_HUGE_SHIFT */)
+
+TEST(hugetlb_1g)
+{
+	static u64 map[GB / PAGE_SIZE / 64];
+	struct kvm_dirty_log log = { .slot = SLOT_USER, .dirty_bitmap = map };
+	u64 *p, off = 300 * HUGE + 7 * PAGE_SIZE;
+	bool large;
+
+	p = mmap(NULL, GB, PROT_READ | PROT_WRITE, ANON | HUGETLB_1G, -1, 0);
+	if (p == MAP_FAILED)
+		SKIP(return, "the host has no page of 1 GiB (hugepagesz=1G hugepages=1)");
+	start();
+	ASSERT_EQ(0, vm_slot(vm, SLOT_USER, 0, GPA_1G, GB, p));
+	leaves_start();
+	guest_write(GPA_1G - GPA_USER + off, 77);
+	EXPECT_EQ(77, p[AT(off)]);
+	p[AT(GB - 8)] = 78;
+	EXPECT_EQ(78, guest_read(GPA_1G - GPA_USER + GB - 8));
+	large = leaves().n1g == 1;
+	if (large_leaves() && file_has_word("/proc/cpuinfo", "flags", "pdpe1gb")) {
+		EXPECT_TRUE(large);
+	}
+	if (large) {
+		EXPECT_EQ(0, leaves().n2m);
+		/* The guest's own page table for these addresses. */
+		EXPECT_GE(1, leaves().n4k);
+	}
+
+	/* A log is kept in small pages: the large one makes way for them. */
+	ASSERT_EQ(0, vm_slot(vm, SLOT_USER, KVM_MEM_LOG_DIRTY_PAGES, GPA_1G, GB, p));
+	ASSERT_EQ(0, sys_ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log));
+	guest_write(GPA_1G - GPA_USER + off, 79);
+	EXPECT_EQ(0, leaves().n1g);
+	EXPECT_LE(1, leaves().n4k);
+	memset(map, 0, sizeof(map));
+	ASSERT_EQ(0, sys_ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log));
+	for (u64 i = 0; i < ARRAY_SIZE(map); i++) {
+		u64 bit = i == off / PAGE_SIZE / 64 ? 1ULL << off / PAGE_SIZE % 64 : 0;
+
+		ASSERT_EQ(bit, map[i]);
+	}
+	EXPECT_EQ(79, p[AT(off)]);
+	EXPECT_EQ(78, guest_read(GPA_1G - GPA_USER + GB - 8));
+
+	/* And all of it goes with the host's mapping. */
+	ASSERT_EQ(0, munmap(p, GB));
+	EXPECT_EQ(0, leaves().n1g);
+	EXPECT_EQ(0, leaves().n2m);
+	EXPECT_GE(1, leaves().n4k);
+	EXPECT_EQ(-EFAULT, guest_try_read(GPA_1G - GPA_USER));
+	vm_destroy(vm);
 }
 
 TEST(dontneed)
@@ -346,12 +472,21 @@ TEST(thp_split)
 	start();
 	madvise(p, 2 * HUGE, MADV_HUGEPAGE);
 	ASSERT_EQ(0, vm_slot(vm, SLOT_USER, 0, GPA_USER, 2 * HUGE, p));
+	leaves_start();
 	guest_fill(1024, 1000);
+	if (smaps(p, "AnonHugePages:") < 4096)
+		SKIP(return, "the host has no transparent huge pages to give");
+	EXPECT_EQ(large_leaves() ? 2 : 0, leaves().n2m);
+	EXPECT_EQ(large_leaves() ? 0 : 1024, leaves().n4k);
 	ASSERT_EQ(0, madvise(p + AT(5 * PAGE_SIZE), PAGE_SIZE, MADV_DONTNEED));
+	EXPECT_EQ(large_leaves() ? 1 : 0, leaves().n2m);
 	EXPECT_EQ(0, guest_read(5 * PAGE_SIZE));
 	EXPECT_EQ(1004, guest_read(4 * PAGE_SIZE));
+	EXPECT_EQ(large_leaves() ? 1 : 0, leaves().n2m);
+	EXPECT_LE(2, leaves().n4k);
 	ASSERT_EQ(0, mprotect(p + AT(HUGE), PAGE_SIZE, PROT_READ));
 	EXPECT_EQ(1512, guest_read(HUGE));
+	EXPECT_EQ(0, leaves().n2m);
 	guest_write(HUGE + PAGE_SIZE, 9);
 	EXPECT_EQ(9, p[AT(HUGE + PAGE_SIZE)]);
 	EXPECT_EQ(-EFAULT, guest_try_write(HUGE));
@@ -365,26 +500,276 @@ TEST(thp_collapse)
 	start();
 	madvise(p, HUGE, MADV_NOHUGEPAGE);
 	ASSERT_EQ(0, vm_slot(vm, SLOT_USER, 0, GPA_USER, HUGE, p));
+	leaves_start();
 	guest_fill(512, 1000);
+	EXPECT_EQ(512, leaves().n4k);
+	EXPECT_EQ(0, leaves().n2m);
 	madvise(p, HUGE, MADV_HUGEPAGE);
 	if (madvise(p, HUGE, 25 /* MADV_COLLAPSE, 6.1 */))
 		SKIP(return, "MADV_COLLAPSE: %s", strerror(errno));
+	EXPECT_EQ(0, leaves().n4k);
 	EXPECT_EQ(sum_of(1000, 512), guest_sum(512));
+	EXPECT_EQ(large_leaves() ? 1 : 0, leaves().n2m);
+	EXPECT_EQ(large_leaves() ? 0 : 512, leaves().n4k);
 	check_both_ways(_metadata, p, 512);
 }
 
-/* Swapped out where there is swap; dropped and read back where it is a file. */
-TEST(pageout)
+#define ZRAM		"/sys/block/zram0/"
+#define ZRAM_DEV	"/dev/zram0"
+#define ZRAM_SIZE	(64UL << 20)
+
+static bool write_to(const char *path, const char *text)
 {
+	int fd = open(path, O_WRONLY);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	close(fd);
+	return ok;
+}
+
+static void swap_off(void)
+{
+	swapoff(ZRAM_DEV);
+	write_to(ZRAM "reset", "1");
+}
+
+/* Compressed memory as swap. Returns what is missing, or NULL. */
+static const char *swap_on(void)
+{
+	static u8 head[PAGE_SIZE];
+	u32 *info = (u32 *)(head + 1024);
+	char size[32];
+	int fd;
+
+	/* Debian's kernels have it as a module. */
+	if (access(ZRAM, F_OK) && system("modprobe -q zram 2>/dev/null"))
+		return "this kernel has no zram";
+	swap_off();
+	snprintf(size, sizeof(size), "%lu", ZRAM_SIZE);
+	if (!write_to(ZRAM "disksize", size))
+		fail(ZRAM "disksize");
+	/* Version and last page; a UUID and a name may stay empty. */
+	info[0] = 1;
+	info[1] = ZRAM_SIZE / PAGE_SIZE - 1;
+	memcpy(head + PAGE_SIZE - 10, "SWAPSPACE2", 10);
+	fd = open(ZRAM_DEV, O_WRONLY | O_SYNC);
+	if (fd < 0 || write(fd, head, sizeof(head)) != sizeof(head) || close(fd) ||
+	    swapon(ZRAM_DEV, 0))
+		fail("swapon " ZRAM_DEV);
+	return NULL;
+}
+
+/*
+ * Until some of it is gone: what was used a moment ago, by the guest as well, is
+ * spared at first. Returns how much, in kB.
+ */
+static long page_out(void *p, size_t size)
+{
+	long kb = 0;
+
+	for (int i = 0; i < 10 && !kb; i++) {
+		if (madvise(p, size, MADV_PAGEOUT))
+			fail("MADV_PAGEOUT");
+		kb = smaps(p, "Swap:");
+	}
+	return kb;
+}
+
+TEST(swap)
+{
+	const char *missing = swap_on();
 	u64 *p;
 
+	if (missing)
+		SKIP(return, "%s", missing);
 	start();
 	p = map_slot(64 * PAGE_SIZE, ANON, -1);
 	for (int i = 0; i < 3; i++) {
 		guest_fill(64, 1000 + i);
-		madvise(p, 64 * PAGE_SIZE, MADV_PAGEOUT);
+		EXPECT_EQ(0, smaps(p, "Swap:"));
+		EXPECT_LT(0, page_out(p, 64 * PAGE_SIZE));
 		EXPECT_EQ(sum_of(1000 + i, 64), guest_sum(64));
+		/* The guest's reads have brought it back. */
+		EXPECT_EQ(0, smaps(p, "Swap:"));
+		EXPECT_LT(0, page_out(p, 64 * PAGE_SIZE));
+		guest_write(5 * PAGE_SIZE, 4711);
+		EXPECT_EQ(4711, p[AT(5 * PAGE_SIZE)]);
+		EXPECT_EQ(1006 + i, p[AT(6 * PAGE_SIZE)]);
 	}
+	vm_destroy(vm);
+	swap_off();
+}
+
+/*
+ * A file on a file system that writes back: a page that was written out is
+ * clean, and the guest's next write to it must be seen.
+ */
+#define FS_SIZE		(4UL << 20)
+#define FS_PAGES	16
+
+struct fs {
+	char dir[64], image[64], loop[64];
+	int loop_fd;
+};
+
+/* An ext2 in a file on a loop device; returns what is missing, or NULL. */
+static const char *fs_mount(struct fs *fs)
+{
+	char mkfs[128];
+	int ctl, image, nr;
+
+	strcpy(fs->dir, "/tmp/keel-fs-XXXXXX");
+	strcpy(fs->image, "/tmp/keel-image-XXXXXX");
+	ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	if (ctl < 0)
+		return "this kernel has no loop device";
+	nr = ioctl(ctl, LOOP_CTL_GET_FREE);
+	close(ctl);
+	snprintf(fs->loop, sizeof(fs->loop), "/dev/loop%d", nr);
+	image = mkstemp(fs->image);
+	if (nr < 0 || !mkdtemp(fs->dir) || image < 0 || ftruncate(image, FS_SIZE))
+		fail("a loop device and a file for it");
+	snprintf(mkfs, sizeof(mkfs), "busybox mke2fs -F %s >/dev/null 2>&1", fs->image);
+	if (system(mkfs))
+		return "there is no busybox with mke2fs";
+	fs->loop_fd = open(fs->loop, O_RDWR | O_CLOEXEC);
+	if (fs->loop_fd < 0 || ioctl(fs->loop_fd, LOOP_SET_FD, image))
+		fail("%s", fs->loop);
+	close(image);
+	if (!mount(fs->loop, fs->dir, "ext2", 0, NULL))
+		return NULL;
+	if (errno != ENODEV)
+		fail("mount of %s", fs->loop);
+	ioctl(fs->loop_fd, LOOP_CLR_FD);
+	return "this kernel has no ext2";
+}
+
+/* What is read after that comes from the device. */
+static void fs_mount_again(struct fs *fs)
+{
+	if (umount(fs->dir) || mount(fs->loop, fs->dir, "ext2", 0, NULL))
+		fail("mount again of %s", fs->loop);
+}
+
+static int fs_file(struct fs *fs)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/guest", fs->dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, FS_PAGES * PAGE_SIZE))
+		fail("%s", path);
+	return fd;
+}
+
+static void check_file(struct __test_metadata *_metadata, struct fs *fs, u64 first)
+{
+	int fd;
+	u64 val;
+
+	fs_mount_again(fs);
+	fd = fs_file(fs);
+	for (u64 i = 0; i < FS_PAGES; i++) {
+		ASSERT_EQ(8, pread(fd, &val, 8, i * PAGE_SIZE));
+		ASSERT_EQ(first + i, val);
+	}
+	close(fd);
+}
+
+TEST(file_is_written_back)
+{
+	struct fs fs;
+	const char *missing = fs_mount(&fs);
+	int fd;
+	u64 *p;
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	for (int round = 0; round < 2; round++) {
+		start();
+		fd = fs_file(&fs);
+		p = map_slot(FS_PAGES * PAGE_SIZE, MAP_SHARED, fd);
+		ASSERT_NE(NULL, p);
+		guest_fill(FS_PAGES, 1000);
+		ASSERT_EQ(0, msync(p, FS_PAGES * PAGE_SIZE, MS_SYNC));
+		EXPECT_EQ(sum_of(1000, FS_PAGES), guest_sum(FS_PAGES));
+		guest_fill(FS_PAGES, 2000);
+		/* Written by msync, or by whoever writes back later. */
+		if (round == 0) {
+			ASSERT_EQ(0, msync(p, FS_PAGES * PAGE_SIZE, MS_SYNC));
+		}
+		vm_destroy(vm);
+		munmap(p, FS_PAGES * PAGE_SIZE);
+		close(fd);
+		check_file(_metadata, &fs, 2000);
+	}
+	umount(fs.dir);
+	ioctl(fs.loop_fd, LOOP_CLR_FD);
+	unlink(fs.image);
+	rmdir(fs.dir);
+}
+
+/* Pages that a thread of the VMM makes when they are asked for. */
+static volatile u32 uffd_faults;
+
+static void *uffd_thread(void *arg)
+{
+	static u64 page[PAGE_SIZE / 8];
+	int fd = *(int *)arg;
+	struct uffd_msg msg;
+
+	while (read(fd, &msg, sizeof(msg)) == sizeof(msg)) {
+		u64 addr = msg.arg.pagefault.address & -PAGE_SIZE;
+		struct uffdio_copy copy = {
+			.dst = addr, .src = (uintptr_t)page, .len = PAGE_SIZE,
+		};
+
+		if (msg.event != UFFD_EVENT_PAGEFAULT)
+			fail("userfaultfd event %u", msg.event);
+		page[0] = addr;
+		uffd_faults++;
+		if (ioctl(fd, UFFDIO_COPY, &copy))
+			fail("UFFDIO_COPY");
+	}
+	return NULL;
+}
+
+TEST(userfaultfd)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	pthread_t thread;
+	u64 *p;
+
+	if (fd < 0 && errno == ENOSYS)
+		SKIP(return, "this kernel has no userfaultfd");
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_API, &api));
+	start();
+	p = map_slot(16 * PAGE_SIZE, ANON, -1);
+	reg.range.start = (uintptr_t)p;
+	reg.range.len = 16 * PAGE_SIZE;
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_REGISTER, &reg));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, uffd_thread, &fd));
+	for (u64 i = 0; i < 16; i++) {
+		EXPECT_EQ((uintptr_t)p + i * PAGE_SIZE, guest_read(i * PAGE_SIZE));
+		EXPECT_EQ(i + 1, uffd_faults);
+	}
+	/* There they stay, until they are given up. */
+	EXPECT_EQ((uintptr_t)p, guest_read(0));
+	EXPECT_EQ(16, uffd_faults);
+	ASSERT_EQ(0, madvise(p, 2 * PAGE_SIZE, MADV_DONTNEED));
+	guest_write(8, 42);
+	EXPECT_EQ(17, uffd_faults);
+	EXPECT_EQ(42, p[1]);
+	EXPECT_EQ((uintptr_t)p, p[0]);
+	EXPECT_EQ((uintptr_t)p + PAGE_SIZE, guest_read(PAGE_SIZE));
+	EXPECT_EQ(18, uffd_faults);
 }
 
 /* A child shares the pages: its parent's guest writes to copies of its own. */
@@ -438,6 +823,7 @@ TEST(live)
 	u64 *p;
 	u32 n = 30 * keel_scale;
 
+	swap_on();			/* goes on without */
 	vm = vm_create(0);
 	vcpu = vcpu_create(vm);
 	p = map_slot(SPIN_PAGES * PAGE_SIZE, ANON, -1);
@@ -466,6 +852,7 @@ TEST(live)
 	stop = 1;
 	vcpu_join(vcpu);
 	vm_destroy(vm);
+	swap_off();
 }
 
 #define BIG	(64UL << 20)
