@@ -187,6 +187,7 @@ static void last_frame(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, range(test, keel_tables_zap, 0, ~0ULL));
 	KUNIT_EXPECT_EQ(test, leaf(test, KEEL_MAX_GFN - 1, NULL), 0ULL);
 	KUNIT_EXPECT_EQ(test, tables(test), 1);
+	KUNIT_EXPECT_EQ(test, ((struct fixture *)test->priv)->vm->stats.pages_4k, 0);
 }
 
 static void permissions_only_grow(struct kunit *test)
@@ -212,6 +213,7 @@ static void never_replaces_a_page(struct kunit *test)
 
 static void large_leaves(struct kunit *test)
 {
+	const struct keel_vm_stats *stats = &((struct fixture *)test->priv)->vm->stats;
 	gfn_t base = PAGES(3 * GB);
 	int level = 0;
 
@@ -222,6 +224,7 @@ static void large_leaves(struct kunit *test)
 	KUNIT_EXPECT_NE(test, leaf(test, base + 511, NULL), 0ULL);
 	KUNIT_EXPECT_EQ(test, leaf(test, base + 512, NULL), 0ULL);
 	KUNIT_EXPECT_EQ(test, tables(test), 3);
+	KUNIT_EXPECT_EQ(test, stats->pages_2m, 1);
 
 	/* a small one below it, a larger one over it: both are in the way */
 	KUNIT_EXPECT_EQ(test, map(test, base + 7, 0x40007000, 1, true, true), 2);
@@ -231,6 +234,7 @@ static void large_leaves(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, range(test, keel_tables_zap, base + 1, base + 2));
 	KUNIT_EXPECT_EQ(test, leaf(test, base + 7, NULL), 0ULL);
 	KUNIT_EXPECT_FALSE(test, range(test, keel_tables_zap, base + 1, base + 2));
+	KUNIT_EXPECT_EQ(test, stats->pages_2m, 0);
 
 	KUNIT_EXPECT_TRUE(test, range(test, keel_tables_remove, base, base + PAGES(GB)) ||
 				tables(test) == 1);
@@ -238,6 +242,7 @@ static void large_leaves(struct kunit *test)
 	KUNIT_EXPECT_NE(test, leaf(test, base + PAGES(GB) - 1, &level), 0ULL);
 	KUNIT_EXPECT_EQ(test, level, 3);
 	KUNIT_EXPECT_EQ(test, tables(test), 2);
+	KUNIT_EXPECT_EQ(test, stats->pages_1g, 1);
 }
 
 static void table_gives_way_to_large_leaf(struct kunit *test)
