@@ -88,6 +88,9 @@ struct keel_irq_routing {
 struct keel_irq_routing *keel_routing_build(const struct kvm_irq_routing_entry *entries,
 					    u32 nr);
 void keel_routing_replace(struct keel_vm *vm, struct keel_irq_routing *routing);
+struct keel_irq_routing *keel_routing_parse(struct keel_vm *vm,
+					    const struct kvm_irq_routing_entry *entries,
+					    u32 nr);
 struct keel_irq_routing *keel_routing_default(void);
 void keel_routing_destroy(struct keel_vm *vm);
 int keel_msi_decode(struct keel_vm *vm, u32 lo, u32 hi, u32 data, struct keel_apic_msg *msg);

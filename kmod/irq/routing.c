@@ -68,20 +68,6 @@ static void fill_route(struct keel_route *r, const struct kvm_irq_routing_entry 
 }
 
 /* A GSI leads to one pin of each chip at most, or to one message. */
-static int check_entries(struct keel_vm *vm, const struct kvm_irq_routing_entry *entries,
-			 u32 nr)
-{
-	u32 i;
-	int err;
-
-	for (i = 0; i < nr; i++) {
-		err = check_entry(vm, &entries[i]);
-		if (err)
-			return err;
-	}
-	return 0;
-}
-
 static bool conflicts(const struct keel_route *a, const struct keel_route *b)
 {
 	return a->type != KVM_IRQ_ROUTING_IRQCHIP || b->type != KVM_IRQ_ROUTING_IRQCHIP ||
@@ -150,6 +136,29 @@ out:
 		return rt;
 	kvfree(rt);
 	return ERR_PTR(err);
+}
+
+/**
+ * keel_routing_parse() - check entries and make a table of them
+ * @vm: the VM, whose controllers exist
+ * @entries: as userspace gave them
+ * @nr: at most KEEL_MAX_GSI
+ *
+ * Return: the table, or an ERR_PTR: -EINVAL, -ENOMEM.
+ */
+struct keel_irq_routing *keel_routing_parse(struct keel_vm *vm,
+					    const struct kvm_irq_routing_entry *entries,
+					    u32 nr)
+{
+	u32 i;
+	int err;
+
+	for (i = 0; i < nr; i++) {
+		err = check_entry(vm, &entries[i]);
+		if (err)
+			return ERR_PTR(err);
+	}
+	return keel_routing_build(entries, nr);
 }
 
 /* ---- putting it in place ---- */
@@ -271,7 +280,6 @@ long keel_ioctl_set_gsi_routing(struct keel_vm *vm, struct kvm_irq_routing __use
 	struct kvm_irq_routing_entry *entries = NULL;
 	struct keel_irq_routing *rt;
 	struct kvm_irq_routing head;
-	int err;
 
 	if (copy_from_user(&head, u, sizeof(head)))
 		return -EFAULT;
@@ -284,8 +292,7 @@ long keel_ioctl_set_gsi_routing(struct keel_vm *vm, struct kvm_irq_routing __use
 		if (IS_ERR(entries))
 			return PTR_ERR(entries);
 	}
-	err = check_entries(vm, entries, head.nr);
-	rt = err ? ERR_PTR(err) : keel_routing_build(entries, head.nr);
+	rt = keel_routing_parse(vm, entries, head.nr);
 	kvfree(entries);
 	if (IS_ERR(rt))
 		return PTR_ERR(rt);
