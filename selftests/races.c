@@ -55,6 +55,23 @@ static void guest_toucher(u64 me)
 	guest_done();
 }
 
+static const char *doing;	/* what the host does at the moment */
+
+__attribute__((noreturn)) static void unexpected(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	struct kvm_sregs s;
+	struct kvm_regs r;
+
+	vcpu_regs(vcpu, &r);
+	vcpu_sregs(vcpu, &s);
+	fail("vCPU %d, while %s: exit %s, internal error %u, at %#llx, rsp %#llx, cr2 %#llx, cr3 %#llx, MMIO at %#llx",
+	     vcpu->id, doing, exit_name(run->exit_reason),
+	     run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? run->internal.suberror : 0,
+	     r.rip, r.rsp, s.cr2, s.cr3,
+	     run->exit_reason == KVM_EXIT_MMIO ? run->mmio.phys_addr : 0);
+}
+
 /* Accesses that find no memory come here, or are repeated: see retry_efault. */
 static void *serve(void *arg)
 {
@@ -68,7 +85,7 @@ static void *serve(void *arg)
 			return NULL;
 		if (uc != UCALL_NONE || run->exit_reason != KVM_EXIT_MMIO ||
 		    run->mmio.phys_addr - GPA_USER >= 2 * SIZE)
-			fail("vCPU %d: exit %u", vcpu->id, run->exit_reason);
+			unexpected(vcpu);
 		memset(run->mmio.data, 0xff, 8);
 	}
 }
@@ -206,7 +223,28 @@ static void change_slot_to_rom(void)
 		fail("writable slot");
 }
 
-/* What was written while there was a log is in it. */
+static u64 seen[NR_PAGES][NR_VCPUS];
+static bool changed[NR_PAGES];
+
+/* The words of each page, quickly; whether they are what they were. */
+static void look(void)
+{
+	for (u32 p = 0; p < NR_PAGES; p++) {
+		volatile u64 *word = (volatile u64 *)(mem + p * PAGE_SIZE);
+
+		changed[p] = false;
+		for (int v = 0; v < NR_VCPUS; v++) {
+			changed[p] |= seen[p][v] != word[v];
+			seen[p][v] = word[v];
+		}
+	}
+}
+
+/*
+ * What is written after the log was read is in it the next time. That is soon:
+ * a vCPU that still had the page writable would go unnoticed as soon as it had
+ * left the guest, and written there again.
+ */
 static void change_log(void)
 {
 	static u64 map[NR_PAGES / 64];
@@ -214,18 +252,14 @@ static void change_log(void)
 
 	if (slot(KVM_MEM_LOG_DIRTY_PAGES, GPA_USER, SIZE))
 		fail("dirty log on");
-	for (int i = 0; i < 2; i++) {
-		memcpy(copy, mem, SIZE);
-		wait_for(steps, 100);
-		/* Later writes do no harm: what differs now is what has to be there. */
-		for (size_t p = 0; p < SIZE; p += PAGE_SIZE) {
-			copy[p + PAGE_SIZE - 1] =
-				!!memcmp(copy + p, mem + p, 8 * NR_VCPUS);
-		}
+	for (int i = 0; i < 20; i++) {
+		look();
+		usleep(1000);
+		look();
 		if (sys_ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log))
 			fail("KVM_GET_DIRTY_LOG");
 		for (u32 p = 0; p < NR_PAGES; p++) {
-			if (copy[(p + 1) * PAGE_SIZE - 1] && !(map[p / 64] >> p % 64 & 1))
+			if (changed[p] && !(map[p / 64] >> p % 64 & 1))
 				fail("page %u was written and is not in the log", p);
 		}
 	}
@@ -253,9 +287,18 @@ static u64 seconds(void)
 
 TEST(memory_changes_under_four_vcpus)
 {
-	static void (*const change[])(void) = {
-		change_dontneed, change_protection, change_place, change_mapping,
-		change_slot, change_slot_place, change_slot_to_rom, change_log,
+	static const struct {
+		void (*fn)(void);
+		const char *name;
+	} change[] = {
+		{ change_dontneed, "pages are given up" },
+		{ change_protection, "pages are protected" },
+		{ change_place, "pages are moved" },
+		{ change_mapping, "pages are unmapped" },
+		{ change_slot, "the slot is deleted and added" },
+		{ change_slot_place, "the slot is moved" },
+		{ change_slot_to_rom, "the slot is read-only" },
+		{ change_log, "writes are logged" },
 	};
 	u64 end;
 	u32 n = 0;
@@ -280,7 +323,8 @@ TEST(memory_changes_under_four_vcpus)
 		/* One page, a few, many, or all there is. */
 		len = PAGE_SIZE << rnd(12);
 		off = rnd(NR_PAGES) * PAGE_SIZE & -len;
-		change[n++ % ARRAY_SIZE(change)]();
+		doing = change[n % ARRAY_SIZE(change)].name;
+		change[n++ % ARRAY_SIZE(change)].fn();
 	}
 	stop = 1;
 	for (int i = 0; i < NR_VCPUS; i++)
