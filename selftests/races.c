@@ -300,9 +300,14 @@ TEST(memory_changes_under_four_vcpus)
 		{ change_slot_to_rom, "the slot is read-only" },
 		{ change_log, "writes are logged" },
 	};
+	const char *host = getenv("KEEL_HOST");
 	u64 end;
 	u32 n = 0;
 
+	/* docs/testing.md: Bochs with two CPUs is the place for it. */
+	if (host && !strcmp(host, "svm") && sysconf(_SC_NPROCESSORS_ONLN) > 1 &&
+	    !getenv("KEEL_RACES"))
+		SKIP(return, "unreliable in QEMU with several CPUs (KEEL_RACES=1 runs it)");
 	vm = vm_create(0);
 	mem = area(SIZE);
 	aside = area(SIZE);
