@@ -12,6 +12,9 @@
 #define FAIL_NTH	"/proc/thread-self/fail-nth"
 #define MAX_NTH		2000
 
+/* Kept open: while the count runs, opening it would be what fails. */
+static int fail_nth = -1;
+
 static bool write_file(const char *path, const char *val)
 {
 	int fd = open(path, O_WRONLY);
@@ -29,7 +32,8 @@ static bool arm(void)
 {
 	bool slab, page;
 
-	if (access(FAIL_NTH, W_OK))
+	fail_nth = open(FAIL_NTH, O_RDWR);
+	if (fail_nth < 0)
 		return false;
 	slab = write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
 	page = write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N");
@@ -43,22 +47,21 @@ static bool arm(void)
 static void set_nth(int n)
 {
 	char buf[16];
+	int len = snprintf(buf, sizeof(buf), "%d", n);
 
-	snprintf(buf, sizeof(buf), "%d", n);
-	if (!write_file(FAIL_NTH, buf))
+	if (pwrite(fail_nth, buf, len, 0) != len)
 		fail("write to " FAIL_NTH);
 }
 
-/* What is left of the count; 0: a failure was injected. */
+/*
+ * What is left of the count; 0: a failure was injected. Copying it out may be
+ * what fails: then it was not in the call.
+ */
 static int left(void)
 {
 	char buf[16] = "";
-	int fd = open(FAIL_NTH, O_RDONLY);
 
-	if (fd < 0 || read(fd, buf, sizeof(buf) - 1) <= 0)
-		fail("read of " FAIL_NTH);
-	close(fd);
-	return atoi(buf);
+	return pread(fail_nth, buf, sizeof(buf) - 1, 0) <= 0 ? 1 : atoi(buf);
 }
 
 struct ctx {

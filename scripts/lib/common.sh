@@ -125,6 +125,8 @@ pack_file()
 	as=${as#"$from":}
 	mkdir -p "$root/$(dirname "$as")"
 	cp -rL --no-preserve=ownership -- "$from" "$root/$as"
+	# An initramfs is unpacked by a slow emulator.
+	find "$root/$as" -name '*.o' -type f -delete
 	find "$root/$as" -type f | while read -r f; do
 		[ "$(head -c 4 "$f" | tr -d '\0')" = $'\x7fELF' ] || continue
 		libraries "$f"
