@@ -347,12 +347,12 @@ static long enable_x2apic_api(struct keel_vm *vm, const struct kvm_enable_cap *c
 
 static long enable_max_vcpu_id(struct keel_vm *vm, const struct kvm_enable_cap *cap)
 {
-	if (!cap->args[0] || cap->args[0] > KEEL_MAX_VCPU_ID)
+	if (cap->args[0] > KEEL_MAX_VCPU_ID)
 		return -EINVAL;
 	/* once; the same again is no change, also with vCPUs */
-	if (vm->max_vcpu_id)
-		return vm->max_vcpu_id == cap->args[0] ? 0 : -EINVAL;
-	if (vm->nr_vcpus)
+	if (vm->max_vcpu_id == cap->args[0])
+		return 0;
+	if (vm->max_vcpu_id || vm->nr_vcpus)
 		return -EINVAL;
 	vm->max_vcpu_id = cap->args[0];
 	return 0;

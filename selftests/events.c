@@ -532,3 +532,38 @@ TEST(double_fault)
 	EXPECT_EQ(0, seen_error);
 	vm_destroy(vm);
 }
+
+static volatile u32 debug_traps;
+
+static void on_debug_trap(struct guest_trap *trap)
+{
+	debug_traps++;
+	trap->rflags &= ~X86_EFLAGS_TF;
+}
+
+/*
+ * MOV SS holds off the single-step trap, and INT1 comes in its shadow: a state
+ * in which VM entries of VMX check what is pending (SDM vol. 3C, 26.3.1.5).
+ */
+static void guest_int1_in_shadow(void)
+{
+	asm volatile("pushfq; orq $0x100, (%%rsp); movl %%ss, %%eax; popfq\n\t"
+		     "movl %%eax, %%ss\n\t"
+		     ".byte 0xf1\n\t"
+		     "nop" : : : "rax", "memory", "cc");
+	GUEST_ASSERT(debug_traps >= 1);
+	guest_done();
+}
+
+TEST(int1_in_a_shadow)
+{
+	struct vm *vm = vm_create(0);
+	struct vcpu *vcpu = vcpu_create(vm);
+
+	if (host_is_amd())
+		SKIP(return, "QEMU's TCG has no INT1, and VMRUN does not check this");
+	guest_handlers[VEC_DB] = on_debug_trap;
+	vcpu_set_long(vcpu, guest_int1_in_shadow);
+	guest_run_done(vcpu);
+	vm_destroy(vm);
+}

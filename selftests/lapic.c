@@ -231,6 +231,35 @@ TEST(timer)
 	vm_destroy(vm);
 }
 
+static void guest_one_shot(void)
+{
+	apic_enable();
+	apic_write(APIC_TDCR, 0xb);
+	apic_write(APIC_LVTT, 0x71);
+	apic_write(APIC_TMICT, 0xffffffff);
+	guest_sync(1);				/* host restores the LAPIC */
+	guest_sti();
+	GUEST_WAIT(irqs[0x71]);
+	guest_done();
+}
+
+/* QEMU saves TMICT but not TMCCT: the timer is not lost for that. */
+TEST(one_shot_without_a_count)
+{
+	struct vm *vm = vm_create(VM_IRQCHIP);
+	struct vcpu *vcpu = vcpu_create(vm);
+	struct kvm_lapic_state s;
+
+	handle(0x71, 0x71, on_apic_irq);
+	vcpu_set_long(vcpu, guest_one_shot);
+	ASSERT_EQ(1, guest_run_sync(vcpu));
+	VCPU_IOCTL(vcpu, KVM_GET_LAPIC, &s);
+	memset(s.regs + APIC_TMCCT, 0, 4);
+	VCPU_IOCTL(vcpu, KVM_SET_LAPIC, &s);
+	guest_run_done(vcpu);
+	vm_destroy(vm);
+}
+
 static void guest_deadline(void)
 {
 	u64 start;

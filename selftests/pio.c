@@ -446,3 +446,77 @@ TEST(signal_mask)
 	EXPECT_EQ(KVM_EXIT_IO, vcpu->run->exit_reason);
 	vm_destroy(vm);
 }
+
+/*
+ * A signal that is let in by the mask alone comes while the guest runs: it ends
+ * KVM_RUN, and neither kills, which is its default action, nor is it dropped
+ * for being ignored.
+ */
+static void signal_in_the_middle(struct __test_metadata *_metadata, void (*action)(int))
+{
+	struct vm *vm = vm_create(0);
+	struct vcpu *vcpu = vcpu_create(vm);
+	struct sigmask m = { .head.len = 8 };
+	sigset_t set;
+
+	signal(SIGUSR2, action);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	ASSERT_EQ(0, sys_ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, &m));
+	stop = 0;
+	vcpu_set_long(vcpu, guest_spin);
+	vcpu_start_fn(vcpu, run_once);
+	wait_spinning();
+	pthread_kill(vcpu->thread, SIGUSR2);
+	vcpu_join(vcpu);
+	EXPECT_EQ(-EINTR, run_ret);
+	vm_destroy(vm);
+}
+
+TEST(signal_mask_while_running)
+{
+	signal_in_the_middle(_metadata, SIG_DFL);
+}
+
+TEST(signal_mask_and_an_ignored_signal)
+{
+	signal_in_the_middle(_metadata, SIG_IGN);
+}
+
+#define LONG_STRING	100000
+static u8 long_string[LONG_STRING];
+
+static void guest_long_ins(void)
+{
+	void *rdi = long_string;
+	u64 rcx = LONG_STRING;
+
+	asm volatile("rep insb" : "+D"(rdi), "+c"(rcx) : "d"(PORT) : "memory");
+	guest_done();
+}
+
+/* KVM_RUN can be left in the middle of a REP, and comes back to it. */
+TEST(string_in_can_be_left)
+{
+	struct vm *vm = vm_create(0);
+	struct vcpu *vcpu = vcpu_create(vm);
+	struct kvm_regs regs;
+	u64 left;
+
+	vcpu_set_long(vcpu, guest_long_ins);
+	ASSERT_EQ(0, vcpu_run(vcpu));
+	ASSERT_EQ(KVM_EXIT_IO, vcpu->run->exit_reason);
+	vcpu->run->immediate_exit = 1;
+	EXPECT_EQ(-EINTR, vcpu_run(vcpu));
+	vcpu_regs(vcpu, &regs);
+	EXPECT_LT(0, regs.rcx);
+	EXPECT_GT(LONG_STRING, regs.rcx);
+	left = regs.rcx;
+	vcpu->run->immediate_exit = 0;
+	ASSERT_EQ(0, vcpu_run(vcpu));
+	EXPECT_EQ(KVM_EXIT_IO, vcpu->run->exit_reason);
+	vcpu_regs(vcpu, &regs);
+	EXPECT_GE(left, regs.rcx);
+	vm_destroy(vm);
+}

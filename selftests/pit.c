@@ -196,3 +196,18 @@ TEST(channel_0_through_the_ioapic)
 	guest_run_done(vcpu);
 	vm_destroy(vm);
 }
+
+TEST(reinject_errors)
+{
+	struct vm *vm = vm_create(VM_IRQCHIP);
+	struct kvm_reinject_control c = { .pit_reinject = 1 };
+
+	EXPECT_EQ(-EFAULT, sys_ioctl(vm->fd, KVM_REINJECT_CONTROL, NULL));
+	EXPECT_EQ(-ENXIO, sys_ioctl(vm->fd, KVM_REINJECT_CONTROL, &c));
+	vm_destroy(vm);
+
+	vm = vm_create(VM_IRQCHIP | VM_PIT);
+	EXPECT_EQ(0, sys_ioctl(vm->fd, KVM_REINJECT_CONTROL, &c));
+	EXPECT_EQ(-EFAULT, sys_ioctl(vm->fd, KVM_REINJECT_CONTROL, NULL));
+	vm_destroy(vm);
+}

@@ -163,6 +163,23 @@ TEST(run_wants_no_argument)
 	EXPECT_EQ(-EINVAL, sys_ioctl(vcpu->fd, KVM_RUN, (void *)1));
 }
 
+TEST(max_vcpu_id_is_set_once)
+{
+	struct vm *vm = vm_create(VM_NO_MEMORY);
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_MAX_VCPU_ID };
+
+	cap.args[0] = vm_cap(vm, KVM_CAP_MAX_VCPU_ID) + 1;
+	EXPECT_EQ(-EINVAL, sys_ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+	cap.args[0] = 8;
+	EXPECT_EQ(0, sys_ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+	EXPECT_EQ(0, sys_ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+	cap.args[0] = 9;
+	EXPECT_EQ(-EINVAL, sys_ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+	EXPECT_EQ(-EINVAL, sys_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)8L));
+	EXPECT_LE(0, sys_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)7L));
+	vm_destroy(vm);
+}
+
 TEST(create_vcpu_errors)
 {
 	struct vm *vm = vm_create(VM_NO_MEMORY);
