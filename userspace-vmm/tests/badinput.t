@@ -19,6 +19,7 @@ case $keel in
 esac
 mkdir "$tmp/cwd"
 cd "$tmp/cwd" || exit 1
+# shellcheck disable=SC3045 # dash and busybox have it
 ulimit -c unlimited 2>/dev/null
 exec 9>"$tmp/lock"
 flock 9
@@ -197,6 +198,7 @@ if [ -z "$(ls -A .)" ] && flock -w 2 "$tmp/lock" true; then
 else
 	bad=1
 	echo "not ok $n - no file and no process is left behind"
+	# shellcheck disable=SC2012 # for a person
 	ls -A . | sed 's/^/# /'
 fi
 echo "1..$n"
