@@ -739,7 +739,6 @@ int keel_insn_length(struct keel_vcpu *vcpu, struct insn *insn)
 {
 	struct insn_fault fault = {};
 	struct emulation em;
-
 	int ret;
 
 	emulation_begin(&em, vcpu);

@@ -256,6 +256,12 @@ static bool inject_under_way(struct keel_vcpu *vcpu)
 	} else if (ev->nmi.injected) {
 		inject_nmi(vcpu);
 	} else if (ev->interrupt.injected) {
+		/* an exception that went first may have shut interrupts out */
+		keel_need(vcpu, KEEL_RFLAGS);
+		if (!ev->interrupt.soft && !(vcpu->regs.rflags & X86_EFLAGS_IF)) {
+			keel_backend->irq_window(vcpu, true);
+			return false;
+		}
 		inject_interrupt(vcpu);
 	} else {
 		return false;

@@ -46,7 +46,8 @@ static struct keel_slot *logged_slot(struct keel_vm *vm, u32 id)
  * unlock. @first is the number in the slot of the first of them.
  */
 static void protect_and_unlock(struct keel_vm *vm, const struct keel_slot *slot,
-		    const unsigned long *bits, unsigned long n, u64 first)
+			       const unsigned long *bits, unsigned long n, u64 first)
+	__releases(&vm->mmu.lock)
 {
 	bool flush = false;
 	unsigned long i;

@@ -157,7 +157,7 @@ bool keel_tables_age(struct keel_vm *vm, gfn_t start, gfn_t end, bool clear);
  * Frees the tables that were detached, after the lock is dropped: they can be
  * many.
  */
-void keel_mmu_unlock(struct keel_vm *vm, bool flush);
+void keel_mmu_unlock(struct keel_vm *vm, bool flush) __releases(&vm->mmu.lock);
 
 /**
  * keel_flush_tlbs() - make all vCPUs forget translations

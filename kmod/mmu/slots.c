@@ -185,10 +185,10 @@ static bool tables_of_slot(struct keel_vm *vm, const struct keel_slot *slot, ran
 		flush |= fn(vm, gfn, next);
 		if (next == end || !(need_resched() || rwlock_needbreak(&vm->mmu.lock)))
 			continue;
-		if (flush)
-			keel_flush_tlbs(vm);
+		keel_mmu_unlock(vm, flush);
 		flush = false;
-		cond_resched_rwlock_write(&vm->mmu.lock);
+		cond_resched();
+		write_lock(&vm->mmu.lock);
 	}
 	return flush;
 }

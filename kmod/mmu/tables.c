@@ -480,6 +480,7 @@ void keel_flush_tlbs(struct keel_vm *vm)
 }
 
 void keel_mmu_unlock(struct keel_vm *vm, bool flush)
+	__releases(&vm->mmu.lock)
 {
 	struct keel_mmu *mmu = &vm->mmu;
 	LIST_HEAD(tables);

@@ -37,8 +37,8 @@ static const u32 passed_msrs[] = {
 };
 
 struct svm_cpu {
-	struct page *hsave;	/* VM_HSAVE_PA: VMRUN keeps host state there */
-	struct page *host;	/* VMSAVE of the host's state */
+	void *hsave;		/* VM_HSAVE_PA: VMRUN keeps host state there */
+	void *host;		/* VMSAVE of the host's state */
 	u64 asid_gen;
 	u32 next_asid;
 	u64 host_tsc_aux;
@@ -69,10 +69,8 @@ static void svm_exit(void)
 	for_each_possible_cpu(cpu) {
 		struct svm_cpu *sc = per_cpu_ptr(&svm_cpu, cpu);
 
-		if (sc->hsave)
-			__free_page(sc->hsave);
-		if (sc->host)
-			__free_page(sc->host);
+		free_page((unsigned long)sc->hsave);
+		free_page((unsigned long)sc->host);
 		sc->hsave = NULL;
 		sc->host = NULL;
 	}
@@ -98,6 +96,25 @@ static void pass_msr(u32 msr)
 	}
 }
 
+/*
+ * A page that the CPU uses while guests run. Not at a 2M boundary: on hosts with
+ * SEV-SNP some CPUs fault on writes to the 2M around such a one.
+ */
+static void *hardware_page(gfp_t gfp)
+{
+	unsigned long addr = get_zeroed_page(gfp);
+
+	if (likely(!IS_ALIGNED(addr, PMD_SIZE)))
+		return (void *)addr;
+	free_page(addr);
+	addr = __get_free_pages(gfp | __GFP_ZERO, 1);
+	if (!addr)
+		return NULL;
+	split_page(virt_to_page(addr), 1);
+	free_page(addr);
+	return (void *)(addr + PAGE_SIZE);
+}
+
 static int alloc_tables(void)
 {
 	int cpu, i;
@@ -114,8 +131,8 @@ static int alloc_tables(void)
 	for_each_possible_cpu(cpu) {
 		struct svm_cpu *sc = per_cpu_ptr(&svm_cpu, cpu);
 
-		sc->hsave = alloc_page(GFP_KERNEL | __GFP_ZERO);
-		sc->host = alloc_page(GFP_KERNEL | __GFP_ZERO);
+		sc->hsave = hardware_page(GFP_KERNEL);
+		sc->host = hardware_page(GFP_KERNEL);
 		if (!sc->hsave || !sc->host)
 			goto nomem;
 	}
@@ -185,7 +202,7 @@ static int svm_cpu_enable(void)
 	if (efer & EFER_SVME)
 		return -EBUSY;
 	wrmsrl(MSR_EFER, efer | EFER_SVME);
-	wrmsrl(MSR_VM_HSAVE_PA, svm_pa(page_address(sc->hsave)));
+	wrmsrl(MSR_VM_HSAVE_PA, svm_pa(sc->hsave));
 	reduce_speculation(true);
 	/* the TLB may still know ASIDs of before: make the first choice flush all */
 	sc->asid_gen++;		/* nobody's: a vCPU without ASID has 0 */
@@ -290,25 +307,6 @@ static void init_vmcb(struct svm_vcpu *svm)
 	svm->vmcb->save.dr6 = DR6_RESERVED;
 }
 
-/*
- * Not at a 2M boundary: on hosts with SEV-SNP some CPUs fault on writes to the
- * 2M around a VMCB that lies there and is in use.
- */
-static struct vmcb *vmcb_alloc(void)
-{
-	unsigned long addr = get_zeroed_page(GFP_KERNEL_ACCOUNT);
-
-	if (likely(!IS_ALIGNED(addr, PMD_SIZE)))
-		return (void *)addr;
-	free_page(addr);
-	addr = __get_free_pages(GFP_KERNEL_ACCOUNT | __GFP_ZERO, 1);
-	if (!addr)
-		return NULL;
-	split_page(virt_to_page(addr), 1);
-	free_page(addr);
-	return (void *)(addr + PAGE_SIZE);
-}
-
 /* That the interrupt comes is all: the entry it is pending at exits again. */
 static void exit_soon(struct irq_work *work)
 {
@@ -318,7 +316,7 @@ static int svm_vcpu_create(struct keel_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 
-	svm->vmcb = vmcb_alloc();
+	svm->vmcb = hardware_page(GFP_KERNEL_ACCOUNT);
 	if (!svm->vmcb)
 		return -ENOMEM;
 	svm->vmcb_pa = svm_pa(svm->vmcb);
@@ -356,7 +354,7 @@ static void svm_vcpu_reset(struct keel_vcpu *vcpu, bool init)
 static void save_host_state(const struct svm_cpu *sc)
 {
 	asm volatile("1: vmsave %0\n2:\n" _ASM_EXTABLE(1b, 2b)
-		     : : "a" (svm_pa(page_address(sc->host))) : "memory");
+		     : : "a" (svm_pa(sc->host)) : "memory");
 }
 
 /*
@@ -696,7 +694,7 @@ static void svm_enter(struct keel_vcpu *vcpu)
 
 	save_host_ldt(sc);
 	asm volatile("clgi" ::: "memory");
-	enter_noinstr(svm, svm_pa(page_address(sc->host)));
+	enter_noinstr(svm, svm_pa(sc->host));
 	asm volatile("stgi" ::: "memory");
 	if (xsave)
 		save_xcr0(vcpu, host_xcr0);

@@ -600,6 +600,7 @@ static noinstr int vmx_enter_noinstr(struct vmx_vcpu *vmx)
 static void vmx_entry_failed(struct vmx_vcpu *vmx, int r)
 {
 	struct keel_exit *exit = &vmx->vcpu.exit;
+	u32 i;
 
 	exit->reason = KEEL_EXIT_FAIL_ENTRY;
 	exit->insn_len = 0;
@@ -610,6 +611,9 @@ static void vmx_entry_failed(struct vmx_vcpu *vmx, int r)
 	} else {
 		exit->hw_reason = r == VMX_FAILED ? vmx_read(VM_INSTRUCTION_ERROR) : 0;
 		vmx->host_rsp = 0;
+		/* no exit has loaded them */
+		for (i = 0; i < vmx->nr_switched; i++)
+			wrmsrl(vmx->switched->host[i].index, vmx->switched->host[i].value);
 	}
 	if (vmx->event_info) {
 		vmx_write(VM_ENTRY_INTR_INFO_FIELD, 0);
