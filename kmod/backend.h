@@ -36,6 +36,7 @@ enum keel_exit_reason {
 	KEEL_EXIT_XSETBV,
 	KEEL_EXIT_RDPMC,
 	KEEL_EXIT_WBINVD,		/* also INVD: treated as WBINVD */
+	KEEL_EXIT_PAUSE,
 	KEEL_EXIT_MWAIT,
 	KEEL_EXIT_MONITOR,
 	KEEL_EXIT_INVALID_OPCODE,	/* an instruction not for guests: #UD */

@@ -408,6 +408,7 @@ static int (* const handlers[KEEL_NR_EXITS])(struct keel_vcpu *vcpu) = {
 	[KEEL_EXIT_XSETBV]		= exit_xsetbv,
 	[KEEL_EXIT_RDPMC]		= exit_gp,
 	[KEEL_EXIT_WBINVD]		= exit_nop,
+	[KEEL_EXIT_PAUSE]		= exit_nop,
 	[KEEL_EXIT_MWAIT]		= exit_nop,
 	[KEEL_EXIT_MONITOR]		= exit_nop,
 	[KEEL_EXIT_INVALID_OPCODE]	= exit_invalid_opcode,

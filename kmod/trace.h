@@ -37,6 +37,7 @@
 	X(KEEL_EXIT_XSETBV, "xsetbv")				\
 	X(KEEL_EXIT_RDPMC, "rdpmc")				\
 	X(KEEL_EXIT_WBINVD, "wbinvd")				\
+	X(KEEL_EXIT_PAUSE, "pause")				\
 	X(KEEL_EXIT_MWAIT, "mwait")				\
 	X(KEEL_EXIT_MONITOR, "monitor")				\
 	X(KEEL_EXIT_INVALID_OPCODE, "invalid_opcode")		\

@@ -65,6 +65,7 @@ static const struct vmx_control {
 		.optional = SECONDARY_EXEC_ENABLE_VPID |
 			    SECONDARY_EXEC_ENABLE_RDTSCP |
 			    SECONDARY_EXEC_ENABLE_INVPCID |
+			    SECONDARY_EXEC_PAUSE_LOOP_EXITING |
 			    SECONDARY_EXEC_ENCLS_EXITING,
 		.value = &vmx_caps.cpu2,
 	}, {

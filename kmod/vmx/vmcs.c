@@ -122,6 +122,14 @@ static void vmx_set_up_controls(struct vmx_vcpu *vmx)
 	vmx_write(EPT_POINTER, vmx->eptp);
 	if (vmx->vpid)
 		vmx_write(VIRTUAL_PROCESSOR_ID, vmx->vpid);
+	/*
+	 * A loop's PAUSEs are closer than this, and spinning is longer. In Bochs
+	 * it is also the only exit of a guest that spins with interrupts off.
+	 */
+	if (cpu2 & SECONDARY_EXEC_PAUSE_LOOP_EXITING) {
+		vmx_write(PLE_GAP, 128);
+		vmx_write(PLE_WINDOW, 4096);
+	}
 	if (cpu2 & SECONDARY_EXEC_ENCLS_EXITING)
 		vmx_write(ENCLS_EXITING_BITMAP, ~0ul);
 }
