@@ -15,18 +15,6 @@
 /* Kept open: while the count runs, opening it would be what fails. */
 static int fail_nth = -1;
 
-static bool write_file(const char *path, const char *val)
-{
-	int fd = open(path, O_WRONLY);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write(fd, val, strlen(val)) == (ssize_t)strlen(val);
-	close(fd);
-	return ok;
-}
-
 /* Allocations that may sleep are what is interesting: do not spare them. */
 static bool arm(void)
 {
@@ -35,12 +23,12 @@ static bool arm(void)
 	fail_nth = open(FAIL_NTH, O_RDWR);
 	if (fail_nth < 0)
 		return false;
-	slab = write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
-	page = write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N");
-	write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N");
-	write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0");
-	write_file("/sys/kernel/debug/failslab/verbose", "0");
-	write_file("/sys/kernel/debug/fail_page_alloc/verbose", "0");
+	slab = host_write("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
+	page = host_write("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N");
+	host_write("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N");
+	host_write("/sys/kernel/debug/fail_page_alloc/min-order", "0");
+	host_write("/sys/kernel/debug/failslab/verbose", "0");
+	host_write("/sys/kernel/debug/fail_page_alloc/verbose", "0");
 	return slab || page;
 }
 

@@ -11,18 +11,6 @@
 #define SIZE	(64UL << 20)
 #define MB	(1L << 20)
 
-static bool write_to(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	close(fd);
-	return ok;
-}
-
 /* "key number" of a file of the group; without a key the file is the number. */
 static long value(const char *name, const char *key)
 {
@@ -60,7 +48,7 @@ static void run_vm(int ready)
 	void *p;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (!write_to(GROUP "cgroup.procs", "0"))
+	if (!host_write(GROUP "cgroup.procs", "0"))
 		fail(GROUP "cgroup.procs");
 	vm = vm_create(VM_IRQCHIP);
 	vcpu = vcpu_create(vm);
@@ -99,7 +87,7 @@ TEST(charged_and_given_back)
 
 	if (!file_has_word(CGROUPS "cgroup.controllers", "", "memory"))
 		SKIP(return, "no memory controller in " CGROUPS);
-	ASSERT_TRUE(write_to(CGROUPS "cgroup.subtree_control", "+memory"));
+	ASSERT_TRUE(host_write(CGROUPS "cgroup.subtree_control", "+memory"));
 	rmdir(GROUP);
 	ASSERT_EQ(0, mkdir(GROUP, 0700));
 	before = value("memory.current", NULL);

@@ -518,22 +518,10 @@ TEST(thp_collapse)
 #define ZRAM_DEV	"/dev/zram0"
 #define ZRAM_SIZE	(64UL << 20)
 
-static bool write_to(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	close(fd);
-	return ok;
-}
-
 static void swap_off(void)
 {
 	swapoff(ZRAM_DEV);
-	write_to(ZRAM "reset", "1");
+	host_write(ZRAM "reset", "1");
 }
 
 /* Compressed memory as swap. Returns what is missing, or NULL. */
@@ -549,7 +537,7 @@ static const char *swap_on(void)
 		return "this kernel has no zram";
 	swap_off();
 	snprintf(size, sizeof(size), "%lu", ZRAM_SIZE);
-	if (!write_to(ZRAM "disksize", size))
+	if (!host_write(ZRAM "disksize", size))
 		fail(ZRAM "disksize");
 	/* Version and last page; a UUID and a name may stay empty. */
 	info[0] = 1;

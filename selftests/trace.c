@@ -29,18 +29,6 @@ static void guest_does_it_all(void)
 	guest_done();
 }
 
-static bool write_to(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_TRUNC);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	close(fd);
-	return ok;
-}
-
 /* What has to be there, in any order. */
 static const char * const wanted[] = {
 	"keel_entry: vcpu 0 rip 0x",
@@ -75,8 +63,8 @@ TEST(each_tracepoint)
 		SKIP(return, "stock KVM has tracepoints of other names");
 	if (access(TRACING "events", F_OK))
 		SKIP(return, "no tracefs at " TRACING);
-	ASSERT_TRUE(write_to(TRACING "trace", "\n"));
-	ASSERT_TRUE(write_to(TRACING "events/keel/enable", "1"));
+	ASSERT_TRUE(host_write(TRACING "trace", "\n"));
+	ASSERT_TRUE(host_write(TRACING "events/keel/enable", "1"));
 	amd = host_is_amd();
 	vm = vm_create(VM_IRQCHIP);
 	vcpu = vcpu_create(vm);
@@ -91,7 +79,7 @@ TEST(each_tracepoint)
 	vm_irq_line(vm, 20, 0);
 	guest_run_done(vcpu);
 	vm_destroy(vm);
-	ASSERT_TRUE(write_to(TRACING "events/keel/enable", "0"));
+	ASSERT_TRUE(host_write(TRACING "events/keel/enable", "0"));
 
 	f = fopen(TRACING "trace", "r");
 	ASSERT_NE(NULL, f);
@@ -107,5 +95,5 @@ TEST(each_tracepoint)
 			TH_LOG("not traced: %s", wanted[i]);
 	}
 	EXPECT_EQ(0, unknown);
-	write_to(TRACING "trace", "\n");
+	host_write(TRACING "trace", "\n");
 }

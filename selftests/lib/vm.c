@@ -102,6 +102,19 @@ bool host_has_module_param(const char *path, char value)
 	return ok;
 }
 
+/* As a shell's "echo text >path": files of sysfs, tracefs, cgroups. */
+bool host_write(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	close(fd);
+	return ok;
+}
+
 /* ioctl with the error as a negative number, for one-line expectations. */
 int sys_ioctl(int fd, unsigned long cmd, const void *arg)
 {

@@ -115,6 +115,7 @@ bool host_is_amd(void);
 bool host_is_bochs_svm(void);	/* Bochs' AMD-V, with faults of its own */
 bool file_has_word(const char *path, const char *key, const char *word);
 bool host_has_module_param(const char *path, char value);
+bool host_write(const char *path, const char *text);
 int dev_cap(long cap);
 int sys_ioctl(int fd, unsigned long cmd, const void *arg);
 
