@@ -70,6 +70,9 @@ vmx_iso()
 	# A guest that has interrupts off and does not exit keeps its CPU (stock KVM's
 	# too): Bochs forgets the host's interrupts until the guest touches its flag.
 	append+=" nosoftlockup"
+	# Bochs' MWAIT sleeps through another CPU's store to what MONITOR watches: a
+	# CPU that is woken so wakes at its next timer, up to 120 s later.
+	append+=" idle=halt"
 	cat >"$iso/isolinux/isolinux.cfg" <<CFG
 default keel
 prompt 0
