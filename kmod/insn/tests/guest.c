@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#ifndef __KERNEL__
 #include <stdio.h>
-#include <string.h>
+#endif
 
 #include "guest.h"
 
@@ -300,16 +301,17 @@ void guest_init(struct guest *g, enum insn_mode mode)
 	g->cr[0] = cpu->cr0;
 }
 
-void guest_code(struct guest *g, const char *hex)
+unsigned int guest_code(struct guest *g, const char *hex)
 {
 	u64 at = g->cpu.seg[INSN_CS].base + g->cpu.rip;
-	unsigned int byte;
+	unsigned int byte, n = 0;
 	int used;
 
 	while (sscanf(hex, " %2x%n", &byte, &used) == 1) {
-		g->ram[at++ % RAM_SIZE] = byte;
+		g->ram[(at + n++) % RAM_SIZE] = byte;
 		hex += used;
 	}
+	return n;
 }
 
 int guest_step(struct guest *g)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A guest for the emulator: a little memory, a device in the middle of it that
- * only "userspace" can complete, ports, and one page that is not there.
+ * only "userspace" can complete, ports, and one page that is not there. The
+ * KUnit suite has the same one.
  */
 #ifndef KEEL_INSN_GUEST_H
 #define KEEL_INSN_GUEST_H
@@ -57,7 +58,8 @@ struct guest {
 };
 
 void guest_init(struct guest *g, enum insn_mode mode);
-void guest_code(struct guest *g, const char *hex);
+/* Puts code where RIP is. Return: how many bytes it is. */
+unsigned int guest_code(struct guest *g, const char *hex);
 /* One call of insn_emulate(). */
 int guest_step(struct guest *g);
 /* Plays userspace until the call ends in something other than INSN_EXIT. */
