@@ -122,6 +122,7 @@ static int enter_guest(struct keel_vcpu *vcpu)
 	if (test_thread_flag(TIF_NEED_FPU_LOAD))
 		switch_fpu_return();
 	WRITE_ONCE(vcpu->mode, KEEL_IN_GUEST);
+	/* pairs with those of keel_vcpu_kick() and keel_flush_tlbs(): see above */
 	smp_mb();
 	if (unlikely(entry_called_off(vcpu))) {
 		WRITE_ONCE(vcpu->mode, KEEL_OUTSIDE_GUEST);

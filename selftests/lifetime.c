@@ -178,8 +178,10 @@ TEST(close_orders_of_everything)
 		fd[H_VCPU] = vcpu->fd;
 		fd[H_VM_STATS] = sys_ioctl(vm->fd, KVM_GET_STATS_FD, 0);
 		fd[H_VCPU_STATS] = sys_ioctl(vcpu->fd, KVM_GET_STATS_FD, 0);
-		irqfd.fd = fd[H_IRQFD] = eventfd(0, EFD_NONBLOCK);
-		io.fd = fd[H_IOEVENTFD] = eventfd(0, EFD_NONBLOCK);
+		fd[H_IRQFD] = eventfd(0, EFD_NONBLOCK);
+		fd[H_IOEVENTFD] = eventfd(0, EFD_NONBLOCK);
+		irqfd.fd = fd[H_IRQFD];
+		io.fd = fd[H_IOEVENTFD];
 		VM_IOCTL(vm, KVM_IRQFD, &irqfd);
 		VM_IOCTL(vm, KVM_IOEVENTFD, &io);
 		/* The fastest it may be: it fires while all goes. */

@@ -151,8 +151,8 @@ TEST(full_command_number_counts)
 	EXPECT_EQ(-EINVAL, sys_ioctl(vcpu->fd, _IOC(_IOC_READ, KVMIO, nr, 8), buf));
 	EXPECT_EQ(-EINVAL, sys_ioctl(vcpu->fd, _IOC(_IOC_WRITE, KVMIO, nr,
 						    sizeof(struct kvm_regs)), buf));
-	EXPECT_EQ(-ENOTTY, sys_ioctl(vm->fd, _IOC(_IOC_NONE, KVMIO,
-			_IOC_NR(KVM_SET_USER_MEMORY_REGION), 0), buf));
+	nr = _IOC_NR(KVM_SET_USER_MEMORY_REGION);
+	EXPECT_EQ(-ENOTTY, sys_ioctl(vm->fd, _IOC(_IOC_NONE, KVMIO, nr, 0), buf));
 }
 
 TEST(run_wants_no_argument)

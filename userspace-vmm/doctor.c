@@ -183,14 +183,14 @@ static void check_kernel(struct doctor *d)
 		    d->release);
 		return;
 	}
-	if (major < 6 || (major == 6 && minor < 1))
+	if (major < 6 || (major == 6 && minor < 1)) {
 		add(d, "kernel", FAIL, "Linux %s is too old, 6.1 is needed",
 		    d->release);
-	else if (!d->module &&
-		 (major > 6 || (major == 6 && minor >= FIRST_TOO_NEW)))
+	} else if (!d->module &&
+		   (major > 6 || (major == 6 && minor >= FIRST_TOO_NEW))) {
 		add(d, "kernel", FAIL, "Linux %s is too new, keel does not load from 6.%d on",
 		    d->release, FIRST_TOO_NEW);
-	else {
+	} else {
 		add(d, "kernel", PASS, "Linux %s", d->release);
 		return;
 	}
@@ -261,11 +261,11 @@ static void check_cpu(struct doctor *d, const char *flags)
 	}
 	if (hidden_by_kernel(d)) {
 		add(d, "cpu", FAIL, "the processor has %s, but the firmware keeps it switched off",
-			name);
+		    name);
 		fix_firmware(d);
 	} else if (has_word(flags, "hypervisor")) {
 		add(d, "cpu", FAIL, "this is a virtual machine, and it was given no %s",
-			name);
+		    name);
 		fix(d, "switch nested virtualization on in its host, or use make run, which emulates a host");
 	} else {
 		add(d, "cpu", FAIL, "the processor has no %s", name);
@@ -455,7 +455,7 @@ static void check_node(struct doctor *d)
 
 	if (stat(path, &st) < 0) {
 		add(d, "device node", FAIL, "%s: %s", d->device,
-			strerror(errno));
+		    strerror(errno));
 		fix(d, "%s", d->wants_keel ? "sudo modprobe keel" :
 		    "sudo modprobe kvm_intel (or kvm_amd)");
 		return;

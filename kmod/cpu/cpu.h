@@ -143,7 +143,7 @@ struct keel_fpu {
  */
 struct keel_vm_clock {
 	seqcount_spinlock_t seq;
-	spinlock_t lock;
+	spinlock_t lock;	/* one writer at a time */
 	u64 base_tsc;		/* host's */
 	u64 base_ns;		/* kvmclock there */
 	u64 base_boot_ns;	/* CLOCK_BOOTTIME there, for hosts with unstable TSC */

@@ -362,8 +362,10 @@ int keel_ioctl_get_events(struct keel_vcpu *vcpu, struct kvm_vcpu_events *e)
 		e->exception.injected = ev->exception.injected || ev->exception.pending;
 	}
 	/* INT3 and INTO restart at their instruction instead */
-	if (ev->exception.soft)
-		e->exception.injected = e->exception.pending = 0;
+	if (ev->exception.soft) {
+		e->exception.injected = 0;
+		e->exception.pending = 0;
+	}
 	e->exception.nr = ev->exception.vector;
 	e->exception.has_error_code = ev->exception.has_error;
 	e->exception.error_code = ev->exception.error;

@@ -65,9 +65,9 @@ int keel_irqchip_create(struct keel_vm *vm)
 		goto out_unplug;
 	}
 
-	/* nothing fails any more: whoever sees the mode finds the chips */
 	vm->pic = pic;
 	vm->ioapic = ioapic;
+	/* nothing fails any more: whoever sees the mode finds the chips */
 	smp_store_release(&vm->irqchip, KEEL_IRQCHIP_KERNEL);
 	keel_routing_replace(vm, rt);
 	return 0;

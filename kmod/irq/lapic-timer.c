@@ -56,10 +56,10 @@ static u64 deadline_ns(struct keel_lapic *l)
 	return mul_u64_u32_div(left, USEC_PER_SEC, tsc_khz) + 1;
 }
 
-/* IRR first: keel_lapic_tsc_deadline() looks at it when it sees @expired. */
 static void deadline_fire(struct keel_lapic *l)
 {
 	keel_lapic_local(l, APIC_LVTT);
+	/* IRR first: keel_lapic_tsc_deadline() looks at it when it sees @expired */
 	smp_store_release(&l->timer.expired, true);
 }
 
@@ -114,6 +114,7 @@ u64 keel_lapic_tsc_deadline(struct keel_vcpu *vcpu, bool host)
 	if (!l || !keel_lapic_hw_enabled(l) || !is_deadline(l))
 		return 0;
 	vector = keel_lapic_reg(l, APIC_LVTT) & APIC_VECTOR_MASK;
+	/* see deadline_fire() */
 	if (smp_load_acquire(&l->timer.expired) &&
 	    !(host && keel_lapic_test_vec(l, APIC_IRR, vector)))
 		return 0;

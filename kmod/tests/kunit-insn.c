@@ -36,15 +36,17 @@ static const struct decode_case {
 	enum insn_mode mode;
 	u8 op_size, ad_size;
 	u64 imm;
-	bool has_mem;		/* if so: */
-	u8 seg, base, index, scale;
-	s64 disp;
+	struct {
+		bool there;	/* if so: */
+		u8 seg, base, index, scale;
+		s64 disp;
+	} mem;
 } decode_cases[] = {
-#define NO_MEM		false
+#define NO_MEM		{ false }
 #define MEM(seg_, base_, disp_)	\
-	true, INSN_ ## seg_, INSN_ ## base_, INSN_NO_REG, 1, disp_
+	{ true, INSN_ ## seg_, INSN_ ## base_, INSN_NO_REG, 1, disp_ }
 #define SIB(seg_, base_, index_, scale_, disp_)	\
-	true, INSN_ ## seg_, INSN_ ## base_, INSN_ ## index_, scale_, disp_
+	{ true, INSN_ ## seg_, INSN_ ## base_, INSN_ ## index_, scale_, disp_ }
 
 	/* 16 bits */
 	{ "8b 07", INSN_REAL, 2, 2, 0, MEM(DS, RBX, 0) },
@@ -123,14 +125,14 @@ static void decode_known(struct kunit *test)
 		KUNIT_EXPECT_EQ_MSG(test, insn.op_size, c->op_size, "%s", c->code);
 		KUNIT_EXPECT_EQ_MSG(test, insn.ad_size, c->ad_size, "%s", c->code);
 		KUNIT_EXPECT_EQ_MSG(test, insn.imm, c->imm, "%s", c->code);
-		KUNIT_EXPECT_EQ_MSG(test, insn.has_mem, c->has_mem, "%s", c->code);
-		if (!c->has_mem)
+		KUNIT_EXPECT_EQ_MSG(test, insn.has_mem, c->mem.there, "%s", c->code);
+		if (!c->mem.there)
 			continue;
-		KUNIT_EXPECT_EQ_MSG(test, insn.seg, c->seg, "%s", c->code);
-		KUNIT_EXPECT_EQ_MSG(test, insn.base, c->base, "%s", c->code);
-		KUNIT_EXPECT_EQ_MSG(test, insn.index, c->index, "%s", c->code);
-		KUNIT_EXPECT_EQ_MSG(test, insn.scale, c->scale, "%s", c->code);
-		KUNIT_EXPECT_EQ_MSG(test, insn.disp, c->disp, "%s", c->code);
+		KUNIT_EXPECT_EQ_MSG(test, insn.seg, c->mem.seg, "%s", c->code);
+		KUNIT_EXPECT_EQ_MSG(test, insn.base, c->mem.base, "%s", c->code);
+		KUNIT_EXPECT_EQ_MSG(test, insn.index, c->mem.index, "%s", c->code);
+		KUNIT_EXPECT_EQ_MSG(test, insn.scale, c->mem.scale, "%s", c->code);
+		KUNIT_EXPECT_EQ_MSG(test, insn.disp, c->mem.disp, "%s", c->code);
 	}
 }
 
@@ -163,8 +165,9 @@ static void decode_refusals(struct kunit *test)
 		len = guest_code(&g, cases[i].code);
 		KUNIT_EXPECT_EQ_MSG(test, keel_insn_decode(&insn, cases[i].mode, g.ram + CODE, len),
 				    cases[i].result, "%s", cases[i].code);
-		KUNIT_EXPECT_EQ_MSG(test, insn.len, cases[i].result == INSN_OK ? len : 0,
-				    "%s", cases[i].code);
+		if (cases[i].result != INSN_OK)
+			len = 0;
+		KUNIT_EXPECT_EQ_MSG(test, insn.len, len, "%s", cases[i].code);
 	}
 }
 
@@ -223,10 +226,12 @@ static const struct mmio_case {
 	{ "mov qword [rbx], imm", "48 c7 03 fe ff ff ff", INSN_LONG64, 0, QUAD, 0, -2ULL, 0, 1, 0 },
 	{ "mov byte [rbx], imm", "c6 03 5a", INSN_PROT32, 0, 0, 0, 0x5a, 0, 1, 0 },
 	{ "movzx eax, byte", "0f b6 03", INSN_LONG64, -1ULL, QUAD, 0x88, QUAD, 1, 0, 0 },
-	{ "movzx ax, byte", "66 0f b6 03", INSN_PROT32, 0xffffffff, QUAD, 0xffff0088, QUAD, 1, 0, 0 },
+	{ "movzx ax, byte", "66 0f b6 03", INSN_PROT32, 0xffffffff, QUAD,
+	  0xffff0088, QUAD, 1, 0, 0 },
 	{ "movzx rax, word", "48 0f b7 03", INSN_LONG64, -1ULL, QUAD, 0x7788, QUAD, 1, 0, 0 },
 	{ "movsx eax, byte", "0f be 03", INSN_LONG64, 0, QUAD, 0xffffff88, QUAD, 1, 0, 0 },
-	{ "movsx rax, byte", "48 0f be 03", INSN_LONG64, 0, QUAD, 0xffffffffffffff88, QUAD, 1, 0, 0 },
+	{ "movsx rax, byte", "48 0f be 03", INSN_LONG64, 0, QUAD,
+	  0xffffffffffffff88, QUAD, 1, 0, 0 },
 	{ "movsx rax, word", "48 0f bf 03", INSN_LONG64, 0, 0x8000,
 	  0xffffffffffff8000, 0x8000, 1, 0, 0 },
 	{ "movsxd rax, dword", "48 63 03", INSN_LONG64, 0, 0x80000000,

@@ -11,8 +11,8 @@
 #include "../mmu/internal.h"
 
 #define HVA	0x7f0000000000ULL
-#define MB	(1ULL << 20)
-#define GB	(1ULL << 30)
+#define MB	BIT_ULL(20)
+#define GB	BIT_ULL(30)
 #define PAGES(bytes)	((bytes) >> PAGE_SHIFT)
 
 /* ---- fixture: a VM that has only memory ---- */
@@ -237,7 +237,7 @@ static void large_leaves(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, stats->pages_2m, 0);
 
 	KUNIT_EXPECT_TRUE(test, range(test, keel_tables_remove, base, base + PAGES(GB)) ||
-				tables(test) == 1);
+			  tables(test) == 1);
 	KUNIT_ASSERT_EQ(test, map(test, base, 0x80000000, 3, true, true), 0);
 	KUNIT_EXPECT_NE(test, leaf(test, base + PAGES(GB) - 1, &level), 0ULL);
 	KUNIT_EXPECT_EQ(test, level, 3);

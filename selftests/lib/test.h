@@ -70,7 +70,7 @@ int main(int argc, char **argv)
 	/* May be a fraction, but this file is built without floating point. */
 	env = getenv("TIMEOUT_SCALE");
 	if (env && atoi(env) > 0)
-		timeout *= atoi(env) + (strchr(env, '.') != NULL);
+		timeout *= atoi(env) + !!strchr(env, '.');
 	select_tests(argc, argv, timeout);
 	/* A program without its device has tested nothing: that is no skip. */
 	fd = open(keel_device, O_RDWR);

@@ -71,7 +71,7 @@ struct vcpu {
 	int id;
 	struct kvm_run *run;
 	pthread_t thread;
-	void *(*thread_fn)(void *);
+	void *(*thread_fn)(void *vcpu);
 	volatile pid_t tid;	/* of the thread, 0 before it runs */
 	bool threaded;
 	bool retry_efault;	/* memory is away for a while: access it again */

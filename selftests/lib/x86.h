@@ -9,7 +9,6 @@
 #include <asm/msr-index.h>
 #include <asm/processor-flags.h>
 
-
 /* Page table entries: SDM vol. 3, 4.5. */
 #define PTE_P		(1ULL << 0)
 #define PTE_W		(1ULL << 1)

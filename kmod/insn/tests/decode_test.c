@@ -205,7 +205,7 @@ static void complain(const u8 *bytes, const char *mode, const char *what,
 }
 
 static void try_one(const ZydisDecoder *decoder, int m, const u8 *bytes,
-		struct tally *tally)
+		    struct tally *tally)
 {
 	ZydisDecodedInstruction z;
 	ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];

@@ -527,11 +527,13 @@ static bool is_cache_flush(const struct insn *insn)
 static const char *compare_fault(const struct trial *t, int ret,
 				 const struct insn_fault *fault)
 {
+	bool faulted = ret == INSN_FAULT;
+
 	/* The emulator does not walk page tables for these. */
 	if (is_cache_flush(&t->insn) && t->raised.faulted &&
 	    t->raised.vector == PF_VECTOR)
 		return NULL;
-	if (!t->raised.faulted == (ret == INSN_FAULT))
+	if (t->raised.faulted != faulted)
 		return "presence of a fault";
 	if (ret != INSN_FAULT || has_two_accesses(&t->insn))
 		return NULL;
