@@ -246,10 +246,15 @@ static void guest_one_shot(void)
 /* QEMU saves TMICT but not TMCCT: the timer is not lost for that. */
 TEST(one_shot_without_a_count)
 {
-	struct vm *vm = vm_create(VM_IRQCHIP);
-	struct vcpu *vcpu = vcpu_create(vm);
 	struct kvm_lapic_state s;
+	struct vcpu *vcpu;
+	struct vm *vm;
 
+	/* As on stock KVM there. */
+	if (host_is_bochs_svm())
+		SKIP(return, "Bochs' AMD-V: a guest that spins waits for ever for its timer");
+	vm = vm_create(VM_IRQCHIP);
+	vcpu = vcpu_create(vm);
 	handle(0x71, 0x71, on_apic_irq);
 	vcpu_set_long(vcpu, guest_one_shot);
 	ASSERT_EQ(1, guest_run_sync(vcpu));
