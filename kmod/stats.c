@@ -19,8 +19,8 @@
 
 #define NAME_SIZE	48	/* of the object's and of each counter's name */
 
-/* a descriptor ends in its name, whose length only the header says */
-#define DESC_SIZE	(sizeof(struct kvm_stats_desc) + NAME_SIZE)
+/* a descriptor ends in its name, to which sizeof() adds in some kernels only */
+#define DESC_SIZE	(offsetof(struct kvm_stats_desc, name) + NAME_SIZE)
 #define ID_OFFSET	sizeof(struct kvm_stats_header)
 #define DESC_OFFSET	(ID_OFFSET + NAME_SIZE)
 
