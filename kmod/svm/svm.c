@@ -153,7 +153,7 @@ static int svm_probe(void)
 		return -ENODEV;
 	}
 	if (!boot_cpu_has(X86_FEATURE_NPT)) {
-		pr_err("this CPU has AMD SVM without nested paging, which keel requires\n");
+		pr_err("this CPU has AMD SVM without nested paging, which keel requires: in a virtual machine switch it on in its host, else use a newer CPU\n");
 		return -ENODEV;
 	}
 	svm_caps.nrips = boot_cpu_has(X86_FEATURE_NRIPS);
