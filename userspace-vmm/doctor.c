@@ -246,6 +246,11 @@ static void fix_firmware(struct doctor *d)
 	    d->amd ? "SVM Mode" : "Intel Virtualization Technology");
 }
 
+static void fix_too_old(struct doctor *d)
+{
+	fix(d, "make run, which emulates a host that has it");
+}
+
 static void check_cpu(struct doctor *d, const char *flags)
 {
 	const char *name = d->amd ? "AMD-V (svm)" : "VT-x (vmx)";
@@ -269,7 +274,7 @@ static void check_cpu(struct doctor *d, const char *flags)
 		fix(d, "switch nested virtualization on in its host, or use make run, which emulates a host");
 	} else {
 		add(d, "cpu", FAIL, "the processor has no %s", name);
-		fix(d, "make run, which emulates a host that has it");
+		fix_too_old(d);
 	}
 }
 
@@ -283,18 +288,21 @@ static void check_paging(struct doctor *d, const char *flags)
 		return;
 	}
 	if (d->amd) {
-		must(d, "second-level paging", has_word(flags, "npt"),
-		     "nested paging (npt) is there",
-		     "no nested paging (npt): this processor is too old");
+		if (!must(d, "second-level paging", has_word(flags, "npt"),
+			  "nested paging (npt) is there",
+			  "no nested paging (npt): this processor is too old"))
+			fix_too_old(d);
 		return;
 	}
-	must(d, "second-level paging",
-	     has_word(flags, "ept") || has_word(vmx, "ept"),
-	     "EPT is there", "no EPT: this processor is too old");
+	if (!must(d, "second-level paging",
+		  has_word(flags, "ept") || has_word(vmx, "ept"),
+		  "EPT is there", "no EPT: this processor is too old"))
+		fix_too_old(d);
 	if (known) {
-		must(d, "unrestricted guest", has_word(vmx, "unrestricted_guest"),
-		     "real mode can run as a guest",
-		     "the processor cannot run real mode as a guest");
+		if (!must(d, "unrestricted guest", has_word(vmx, "unrestricted_guest"),
+			  "real mode can run as a guest",
+			  "the processor cannot run real mode as a guest"))
+			fix_too_old(d);
 	} else {
 		add(d, "unrestricted guest", SKIP, "this kernel does not tell");
 		fix(d, "look at what keel says when it is loaded: sudo dmesg | grep keel");
