@@ -12,81 +12,8 @@
 
 dir=$(dirname "$0")
 ko=$1
-for f in "$ko" "build/$(uname -r)/keel.ko" /keel/modules/keel.ko; do
-	[ -n "$f" ] && [ -f "$f" ] && ko=$f && break
-done
-n=0
-bad=0
-
-ok()
-{
-	n=$((n + 1))
-	echo "ok $n - $1"
-}
-
-not_ok()
-{
-	n=$((n + 1))
-	bad=$((bad + 1))
-	echo "not ok $n - $1"
-}
-
-skip()
-{
-	n=$((n + 1))
-	echo "ok $n - $1 # SKIP $2"
-}
-
-# check NAME COMMAND...: one test
-check()
-{
-	name=$1
-	shift
-	if "$@"; then ok "$name"; else not_ok "$name"; fi
-}
-
-loaded()
-{
-	grep -q '^keel ' /proc/modules
-}
-
-# start a VM that runs for ever: its process is $vm, its output $out
-hold()
-{
-	out=/tmp/hold.$$
-	"$dir/hold" /dev/keel "$1" >"$out" 2>&1 &
-	vm=$!
-	for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-		grep -q running "$out" && return 0
-		sleep 1
-	done
-	echo "# the guest does not run: $(cat "$out")"
-	return 1
-}
-
-drop()
-{
-	kill -9 "$vm" 2>/dev/null
-	wait "$vm" 2>/dev/null
-	rm -f "$out"
-}
-
-progress()
-{
-	a=$(tail -n 1 "$out")
-	sleep 3
-	b=$(tail -n 1 "$out")
-	[ "$a" != running ] || a=0
-	[ "$b" != running ] && [ "$b" -gt "$a" ]
-}
-
-# runs DEVICE: guests run on it; what the program said is shown if they do not
-runs()
-{
-	said=$("$dir/hello" "$1" 2>&1) && return 0
-	echo "$said" | sed 's/^/# /'
-	return 1
-}
+# shellcheck source=selftests/tap.sh
+. "$dir/tap.sh"
 
 one_load()
 {
@@ -132,7 +59,6 @@ cpu_cycle()
 	echo 1 >"$cpu/online" && [ $without = 0 ] && progress
 }
 
-[ -f "$ko" ] || { echo "Bail out! no keel.ko: module.sh FILE.ko"; exit 1; }
 echo "TAP version 13"
 loaded && rmmod keel
 
@@ -172,5 +98,4 @@ else
 	check "load when KVM is gone" insmod "$ko"
 fi
 loaded || insmod "$ko"
-echo "1..$n"
-[ $bad -eq 0 ]
+end
