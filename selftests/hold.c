@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Not a test but a part of some: holds a VM whose vCPUs never stop running,
- * says so on standard output, and waits to be killed.
+ * says so on standard output, and waits to be killed. It ends by itself only when
+ * a vCPU sees its clock go back.
  *
  *	hold DEVICE [VCPUS]
  */
@@ -9,19 +10,31 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <asm/kvm_para.h>
+
 #include "lib/vm.h"
 #include "lib/guest.h"
 
 static volatile u32 count[MAX_VCPUS];
+static volatile bool went_back;
+static struct pvclock_vcpu_time_info clock_page[MAX_VCPUS];
 static u32 next;
 
 static void guest_spin(void)
 {
 	u32 me = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
+	u64 last = 0;
 
+	wrmsr(MSR_KVM_SYSTEM_TIME_NEW, (uintptr_t)&clock_page[me] | 1);
 	guest_spins();
-	for (;;)
+	for (;;) {
+		u64 now = guest_kvmclock_ns(&clock_page[me]);
+
+		if (now < last)
+			went_back = true;
+		last = now;
 		count[me]++;
+	}
 }
 
 int main(int argc, char **argv)
@@ -49,6 +62,10 @@ int main(int argc, char **argv)
 		u64 sum = 0;
 
 		sleep(1);
+		if (went_back) {
+			printf("a vCPU's clock went back\n");
+			return 1;
+		}
 		for (int i = 0; i < vcpus; i++)
 			sum += count[i];
 		printf("%llu\n", (unsigned long long)sum);

@@ -138,17 +138,6 @@ TEST(tsc_adjust)
 
 /* --- kvmclock --- */
 
-struct pvclock_vcpu_time_info {
-	u32 version;
-	u32 pad0;
-	u64 tsc_timestamp;
-	u64 system_time;
-	u32 tsc_to_system_mul;
-	signed char tsc_shift;
-	u8 flags;
-	u8 pad[2];
-} __attribute__((packed, aligned(64)));
-
 static struct pvclock_vcpu_time_info pv;
 
 static struct {
@@ -159,27 +148,6 @@ static struct {
 
 static volatile u64 pv_ns[4];
 
-static u64 pv_read(void)
-{
-	volatile struct pvclock_vcpu_time_info *p = &pv;
-	u64 delta, ns;
-	u32 version;
-
-	do {
-		version = p->version;
-		asm volatile("" : : : "memory");
-		delta = rdtsc() - p->tsc_timestamp;
-		if (p->tsc_shift >= 0)
-			delta <<= p->tsc_shift;
-		else
-			delta >>= -p->tsc_shift;
-		ns = p->system_time +
-		     (u64)((unsigned __int128)delta * p->tsc_to_system_mul >> 32);
-		asm volatile("" : : : "memory");
-	} while ((version & 1) || version != p->version);
-	return ns;
-}
-
 static void guest_kvmclock(void)
 {
 	wrmsr(MSR_KVM_WALL_CLOCK_NEW, (uintptr_t)&wall);
@@ -188,13 +156,13 @@ static void guest_kvmclock(void)
 	wrmsr(MSR_KVM_SYSTEM_TIME_NEW, (uintptr_t)&pv | 1);
 	GUEST_ASSERT(pv.version && !(pv.version & 1));
 	GUEST_ASSERT(pv.tsc_to_system_mul);
-	pv_ns[0] = pv_read();
-	pv_ns[1] = pv_read();
+	pv_ns[0] = guest_kvmclock_ns(&pv);
+	pv_ns[1] = guest_kvmclock_ns(&pv);
 	GUEST_ASSERT(pv_ns[1] >= pv_ns[0]);
 	guest_sync(1);
-	pv_ns[2] = pv_read();
+	pv_ns[2] = guest_kvmclock_ns(&pv);
 	guest_sync(2);
-	pv_ns[3] = pv_read();
+	pv_ns[3] = guest_kvmclock_ns(&pv);
 	GUEST_ASSERT_EQ(rdmsr(MSR_KVM_SYSTEM_TIME_NEW), (uintptr_t)&pv | 1);
 	wrmsr(MSR_KVM_SYSTEM_TIME_NEW, 0);
 	guest_done();

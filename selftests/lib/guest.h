@@ -252,6 +252,38 @@ static inline void guest_spins(void)
 	guest_sti();
 }
 
+/* What MSR_KVM_SYSTEM_TIME_NEW names. */
+struct pvclock_vcpu_time_info {
+	u32 version;
+	u32 pad0;
+	u64 tsc_timestamp;
+	u64 system_time;
+	u32 tsc_to_system_mul;
+	signed char tsc_shift;
+	u8 flags;
+	u8 pad[2];
+} __attribute__((packed, aligned(64)));
+
+static inline u64 guest_kvmclock_ns(volatile struct pvclock_vcpu_time_info *pv)
+{
+	u64 delta, ns;
+	u32 version;
+
+	do {
+		version = pv->version;
+		asm volatile("" : : : "memory");
+		delta = rdtsc() - pv->tsc_timestamp;
+		if (pv->tsc_shift >= 0)
+			delta <<= pv->tsc_shift;
+		else
+			delta >>= -pv->tsc_shift;
+		ns = pv->system_time +
+		     (u64)((unsigned __int128)delta * pv->tsc_to_system_mul >> 32);
+		asm volatile("" : : : "memory");
+	} while ((version & 1) || version != pv->version);
+	return ns;
+}
+
 static inline void guest_cli(void)
 {
 	asm volatile("cli" : : : "memory");
