@@ -103,7 +103,9 @@ svm_qemu_command()
 		-chardev "file,id=log,path=$JOB/kernel.log" -serial chardev:log
 		-virtfs "local,path=/,mount_tag=keelroot,readonly=on,security_model=none,multidevs=remap"
 		-virtfs "local,path=$JOB,mount_tag=keeljob,security_model=none,multidevs=remap"
-		-device virtio-serial-pci,max_ports=4)
+		-device virtio-serial-pci,max_ports=4
+		-chardev "file,id=status,path=$JOB/status"
+		-device 'virtserialport,chardev=status,name=keel.status,nr=3')
 	for s in ${SHARES[@]+"${SHARES[@]}"}; do
 		QEMU_CMD+=(-virtfs "local,path=$s,mount_tag=keelshare$n,security_model=none,multidevs=remap")
 		n=$((n + 1))
