@@ -112,7 +112,7 @@ static int cpu_comes(unsigned int cpu)
 {
 	unsigned long flags;
 
-	if (!hardware_users)
+	if (!hardware_users || keel_rebooting)
 		return 0;
 	local_irq_save(flags);
 	cpu_enable(NULL);
@@ -154,11 +154,13 @@ static KEEL_SYSCORE(keel_syscore, keel_suspend, keel_resume);
  */
 static int keel_reboot(struct notifier_block *nb, unsigned long code, void *data)
 {
-	/* under the lock: or a first VM could switch it on again after us */
+	/* under the locks: or a first VM, or a CPU on its way, could switch it on after us */
+	cpus_read_lock();
 	mutex_lock(&hardware_lock);
 	WRITE_ONCE(keel_rebooting, true);
 	on_each_cpu(cpu_disable, NULL, 1);
 	mutex_unlock(&hardware_lock);
+	cpus_read_unlock();
 	return NOTIFY_OK;
 }
 
