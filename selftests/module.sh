@@ -7,7 +7,8 @@
 #
 #	module.sh [FILE.ko]
 #
-# LOADS: how often to load, run a guest and unload (default 10). KVM: the module that
+# LOADS: how often to load, run a guest and unload (default 10). CYCLES: how often a CPU
+# goes and comes while VMs are made (default 20). KVM: the module that
 # must be there to refuse beside (default: kvm_amd or kvm_intel, if one is there).
 
 dir=$(dirname "$0")
@@ -23,10 +24,29 @@ one_load()
 many_loads()
 {
 	i=0
-	while [ $i -lt "${LOADS:-10}" ]; do
+	while [ $i -lt "$loads" ]; do
 		one_load || { echo "# at load $((i + 1))"; return 1; }
 		i=$((i + 1))
+		# what the first ones leave are caches of the kernel's
+		[ $i -ne "$warm" ] || before=$(memory)
 	done
+	after=$(memory)
+}
+
+# KiB that are free, and in slabs that could not be
+memory()
+{
+	sync
+	echo 3 >/proc/sys/vm/drop_caches
+	sleep 1
+	awk '/^MemFree/ { f = $2 } /^SUnreclaim/ { s = $2 } END { print f, s }' /proc/meminfo
+}
+
+# Half a page a load shows.
+memory_stays()
+{
+	slack=$((2 * (loads - warm)))
+	[ $((${before% *} - ${after% *})) -le $slack ] && [ $((${after#* } - ${before#* })) -le $slack ]
 }
 
 busy()
@@ -59,10 +79,46 @@ cpu_cycle()
 	echo 1 >"$cpu/online" && [ $without = 0 ] && progress
 }
 
+# Each VM is the first and the last: the CPUs' extension goes on and off all the time.
+cpu_cycles_and_vms()
+{
+	said=/tmp/vms.$$
+	# to start it from a slow root takes longer than the VM lives
+	cp "$dir/hello" $said.hello
+	(
+		while [ ! -e $said.stop ]; do
+			$said.hello /dev/keel >$said.1 2>&1 || { cat $said.1; break; }
+			echo made
+		done
+	) >$said &
+	maker=$!
+	i=0
+	while [ $i -lt "$cycles" ] && echo 0 >$cpu/online && echo 1 >$cpu/online; do
+		i=$((i + 1))
+	done
+	touch $said.stop
+	wait $maker
+	grep -v '^made' $said | sed 's/^/# /'
+	vms=$(grep -c '^made' $said)
+	echo "# $vms VMs, $i times"
+	[ $i = "$cycles" ] && [ $((vms * 4)) -ge $i ] && ! grep -qv '^made' $said
+}
+
 echo "TAP version 13"
 loaded && rmmod keel
 
-check "load, run a guest, unload, ${LOADS:-10} times" many_loads
+loads=${LOADS:-10}
+warm=$(((loads + 3) / 4))
+before='0 0' after='0 0'
+check "load, run a guest, unload, $loads times" many_loads
+echo "# KiB free, in slabs: $before after $warm loads, $after after $loads"
+if [ -e /sys/kernel/debug/kmemleak ]; then
+	skip "no memory is lost by that" "KASAN keeps what was freed; kmemleak looks"
+elif [ "$(nproc)" != 1 ]; then
+	skip "no memory is lost by that" "with several CPUs megabytes come and go"
+else
+	check "no memory is lost by that" memory_stays
+fi
 
 insmod "$ko"
 check "a guest runs" hold 2
@@ -75,6 +131,14 @@ else
 	skip "a CPU goes offline and comes back under the guest" "there is one CPU"
 fi
 check "unload after the VMM was killed" unloads_after_kill
+insmod "$ko"
+cycles=${CYCLES:-20}
+if [ -w $cpu/online ]; then
+	check "a CPU goes and comes $cycles times while VMs are made" cpu_cycles_and_vms
+else
+	skip "a CPU goes and comes $cycles times while VMs are made" "there is one CPU"
+fi
+check "and keel unloads after that" rmmod keel
 
 check "kvm_node=1 provides /dev/kvm, which works" second_node
 rmmod keel
