@@ -4,7 +4,10 @@
  * says so on standard output, and waits to be killed. It ends by itself only when
  * a vCPU sees its clock go back.
  *
- *	hold DEVICE [VCPUS]
+ *	hold DEVICE [VCPUS [keep]]
+ *
+ * keep: another process keeps the VM open, so that it outlives this one, which
+ * ends when KVM_RUN fails because the machine goes down.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,13 +46,16 @@ int main(int argc, char **argv)
 	struct vm *vm;
 
 	if (argc < 2 || vcpus < 1 || vcpus > MAX_VCPUS) {
-		fprintf(stderr, "usage: hold DEVICE [VCPUS]\n");
+		fprintf(stderr, "usage: hold DEVICE [VCPUS [keep]]\n");
 		return 2;
 	}
 	keel_device = argv[1];
 	vm = vm_create(VM_IRQCHIP);
 	for (int i = 0; i < vcpus; i++)
 		vcpu_set_long(vcpu_create(vm), guest_spin);
+	if (argc > 3 && !fork())
+		for (;;)
+			pause();
 	for (int i = 0; i < vcpus; i++)
 		vcpu_start(&vm->vcpu[i]);
 	for (int i = 0; i < vcpus; i++)

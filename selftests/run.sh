@@ -14,7 +14,7 @@ device=${1:-/dev/keel}
 
 if [ $# -eq 0 ]; then
 	for f in "$dir"/*; do
-		case $f in *.o|*.sh|*/hold) continue ;; esac
+		case $f in *.o|*.sh|*/hold|*/kexec) continue ;; esac
 		[ -f "$f" ] && [ -x "$f" ] &&
 			set -- "$@" "$(basename "$f")"
 	done

@@ -42,11 +42,11 @@ loaded()
 	grep -q '^keel ' /proc/modules
 }
 
-# start a VM that runs for ever: its process is $vm, its output $out
+# hold VCPUS [keep]: start a VM that runs for ever: its process is $vm, its output $out
 hold()
 {
 	out=/tmp/hold.$$
-	"$dir/hold" /dev/keel "$1" >"$out" 2>&1 &
+	"$dir/hold" /dev/keel "$@" >"$out" 2>&1 &
 	vm=$!
 	for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
 		grep -q running "$out" && return 0
