@@ -142,7 +142,7 @@ static int keel_suspend(void)
 static void keel_resume(void)
 {
 	keel_clock_resume();
-	if (hardware_users)
+	if (hardware_users && !keel_rebooting)
 		cpu_enable(NULL);
 }
 
