@@ -119,6 +119,8 @@ static void decode_known(struct kunit *test)
 		for (i = 0; i < len; i++)
 			KUNIT_EXPECT_EQ_MSG(test, keel_insn_decode(&insn, c->mode, bytes, i),
 					    INSN_SHORT, "%s", c->code);
+		KUNIT_EXPECT_EQ_MSG(test, keel_insn_decode(&insn, c->mode, bytes, len),
+				    INSN_OK, "%s", c->code);
 		KUNIT_EXPECT_EQ_MSG(test, keel_insn_decode(&insn, c->mode, bytes, len + 4),
 				    INSN_OK, "%s", c->code);
 		KUNIT_EXPECT_EQ_MSG(test, insn.len, len, "%s", c->code);
