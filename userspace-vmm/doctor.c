@@ -288,9 +288,12 @@ static void check_paging(struct doctor *d, const char *flags)
 		return;
 	}
 	if (d->amd) {
-		if (!must(d, "second-level paging", has_word(flags, "npt"),
-			  "nested paging (npt) is there",
-			  "no nested paging (npt): this processor is too old"))
+		if (must(d, "second-level paging", has_word(flags, "npt"),
+			 "nested paging (npt) is there", "no nested paging (npt)"))
+			return;
+		if (has_word(flags, "hypervisor"))
+			fix(d, "this is a virtual machine: give it nested paging on its host (QEMU: -cpu host)");
+		else
 			fix_too_old(d);
 		return;
 	}
