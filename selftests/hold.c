@@ -2,7 +2,7 @@
 /*
  * Not a test but a part of some: holds a VM whose vCPUs never stop running,
  * says so on standard output, and waits to be killed. It ends by itself only when
- * a vCPU sees its clock go back.
+ * a vCPU sees its clock go back, or KVM_RUN fails.
  *
  *	hold DEVICE [VCPUS [keep]]
  *
@@ -53,9 +53,14 @@ int main(int argc, char **argv)
 	vm = vm_create(VM_IRQCHIP);
 	for (int i = 0; i < vcpus; i++)
 		vcpu_set_long(vcpu_create(vm), guest_spin);
-	if (argc > 3 && !fork())
-		for (;;)
+	if (argc > 3) {
+		pid_t keeper = fork();
+
+		if (keeper < 0)
+			fail("fork");
+		while (!keeper)
 			pause();
+	}
 	for (int i = 0; i < vcpus; i++)
 		vcpu_start(&vm->vcpu[i]);
 	for (int i = 0; i < vcpus; i++)

@@ -3,6 +3,7 @@
 # What module.sh, refuse.sh and power.sh have in common: counting tests, the module's
 # file ($ko), a VM in the background. They set $dir, and may set $ko; plain sh as in busybox.
 
+[ -z "$ko" ] || [ -f "$ko" ] || { echo "Bail out! no $ko"; exit 1; }
 for f in "$ko" "build/$(uname -r)/keel.ko" /keel/modules/keel.ko; do
 	[ -n "$f" ] && [ -f "$f" ] && ko=$f && break
 done
