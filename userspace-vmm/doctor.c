@@ -402,7 +402,7 @@ static void check_owner(struct doctor *d)
 		fix(d, "boot Linux without Xen");
 	}
 	if (!found)
-		add(d, "other hypervisor", PASS, "none is loaded");
+		add(d, "other hypervisor", PASS, "none that uses VT-x or AMD-V is loaded");
 }
 
 static void check_headers(struct doctor *d)
@@ -415,7 +415,10 @@ static void check_headers(struct doctor *d)
 	add(d, "kernel headers", d->module ? WARN : FAIL,
 	    "those of the running kernel %s are missing, the module cannot be built",
 	    d->release);
-	fix(d, "sudo apt install linux-headers-%s", d->release);
+	if (strstr(d->release, "-amd64"))
+		fix(d, "sudo apt install linux-headers-%s", d->release);
+	else
+		fix(d, "this kernel is not Debian's: get its headers from where it came, or boot Debian's");
 }
 
 /*
