@@ -280,8 +280,6 @@ TEST(avx_survives_exits)
 	struct kvm_sregs s;
 	u64 bv;
 
-	if (host_is_bochs_svm())
-		SKIP(return, "Bochs 2.7 loses AVX state on SVM; stock KVM fails, too");
 	if (sys_ioctl(vcpu->fd, KVM_SET_XCRS, &xcrs))
 		SKIP(return, "no AVX");
 	vcpu_set_long(vcpu, guest_avx);
