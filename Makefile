@@ -82,6 +82,7 @@ uninstall:
 	rm -f $(DESTDIR)/lib/modules/$(RELEASE)/updates/keel.ko \
 		$(DESTDIR)$(PREFIX)/bin/keel \
 		$(DESTDIR)/lib/udev/rules.d/60-keel.rules
+	-rmdir --ignore-fail-on-non-empty $(DESTDIR)/lib/modules/$(RELEASE)/updates 2>/dev/null
 	for page in man/*.[1-9]; do \
 		rm -f "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; \
 	done

@@ -59,7 +59,7 @@ static int explain_open(const char *path, struct err *err)
 	case ENXIO:
 	case ENODEV:
 		return err_set(err, "%s: no such device; load the module (%s), see keel doctor",
-			       path, keel ? "sudo modprobe keel" :
+			       path, keel ? LOAD_KEEL :
 			       "sudo modprobe kvm_intel or kvm_amd");
 	case EACCES:
 	case EPERM:

@@ -457,7 +457,7 @@ static void check_module(struct doctor *d)
 		return;
 	}
 	add(d, "keel module", FAIL, "is not loaded");
-	fix(d, "sudo modprobe keel, or from a checkout: sudo insmod keel.ko");
+	fix(d, LOAD_KEEL);
 }
 
 static void check_node(struct doctor *d)
@@ -470,7 +470,7 @@ static void check_node(struct doctor *d)
 	if (stat(path, &st) < 0) {
 		add(d, "device node", FAIL, "%s: %s", d->device,
 		    strerror(errno));
-		fix(d, "%s", d->wants_keel ? "sudo modprobe keel" :
+		fix(d, "%s", d->wants_keel ? LOAD_KEEL :
 		    "sudo modprobe kvm_intel (or kvm_amd)");
 		return;
 	}

@@ -30,6 +30,7 @@ typedef u64 gpa_t;
 #define __printf(format, args) __attribute__((__format__(printf, format, args)))
 
 #define KEEL_DEVICE "/dev/keel"
+#define LOAD_KEEL "sudo modprobe keel, or from a checkout: sudo insmod build/$(uname -r)/keel.ko"
 
 /*
  * An error is one line of text. Functions that can fail take a struct err,
