@@ -356,7 +356,7 @@ static int op_write(void *opaque, u64 linear, const void *buf, unsigned int len,
 			return ret;
 	}
 	for (i = 0, offset = 0; i < n; offset += p[i++].len)
-		if (p[i].ram && keel_guest_write(em->vcpu->vm, p[i].gpa, buf + offset, p[i].len))
+		if (p[i].ram && keel_guest_write(em->vcpu, p[i].gpa, buf + offset, p[i].len))
 			return ram_error(em, p[i].gpa, true);
 	return INSN_OK;
 }
@@ -387,7 +387,7 @@ static int op_cmpxchg(void *opaque, u64 linear, const void *old, const void *new
 
 	memcpy(&expected, old, len);
 	memcpy(&value, new, len);
-	err = keel_guest_cmpxchg(em->vcpu->vm, p[0].gpa, &expected, value, len);
+	err = keel_guest_cmpxchg(em->vcpu, p[0].gpa, &expected, value, len);
 	if (err == -EAGAIN)
 		return INSN_RETRY;
 	return err ? ram_error(em, p[0].gpa, true) : INSN_OK;

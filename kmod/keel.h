@@ -115,6 +115,7 @@ struct keel_vm {
 	bool exception_payload;			/* [V] */
 	bool triple_fault_event;		/* [V] */
 	u32 max_vcpu_id;			/* [V] 0: not limited by userspace */
+	u32 dirty_ring_entries;			/* [V] of each vCPU; 0: bitmaps of the slots */
 
 	struct keel_vm_stats stats;		/* [A] */
 	struct dentry *debugfs;			/* [C] stats.c's */
@@ -215,6 +216,7 @@ struct keel_vcpu {
 	/* memory */
 	u64 tlb_gen;				/* [O] vm->mmu.tlb_gen at the last flush */
 	struct keel_table_cache table_cache;	/* [O] */
+	struct keel_dirty_ring dirty_ring;	/* see there */
 
 	struct preempt_notifier preempt;	/* [O] */
 	struct keel_vcpu_stats stats;		/* [O] */

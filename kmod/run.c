@@ -184,6 +184,10 @@ static int run_loop(struct keel_vcpu *vcpu)
 	for (;;) {
 		if (READ_ONCE(vcpu->vm->dead) || READ_ONCE(keel_rebooting))
 			return -EIO;
+		if (vcpu->mp_state == KVM_MP_STATE_RUNNABLE && keel_dirty_ring_full(vcpu)) {
+			vcpu->run->exit_reason = KVM_EXIT_DIRTY_RING_FULL;
+			return KEEL_TO_USER;
+		}
 		if (vcpu->requests) {
 			ret = serve_requests(vcpu);
 			if (ret <= 0)

@@ -114,6 +114,7 @@ void keel_vcpu_free(struct keel_vcpu *vcpu)
 	keel_fpu_free(vcpu);
 	keel_cpuid_vcpu_free(vcpu);
 	keel_table_cache_free(&vcpu->table_cache);
+	keel_dirty_ring_free(vcpu);
 	free_page((unsigned long)vcpu->run);
 	free_page((unsigned long)vcpu->pio_page);
 	kvfree(vcpu);
@@ -138,6 +139,9 @@ static struct keel_vcpu *vcpu_alloc(struct keel_vm *vm, u32 id)
 	vcpu->run = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	vcpu->pio_page = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (!vcpu->run || !vcpu->pio_page)
+		goto out;
+	err = keel_dirty_ring_alloc(vcpu);
+	if (err)
 		goto out;
 	err = keel_fpu_init(vcpu);
 	if (err)
@@ -236,28 +240,30 @@ out_unlock:
 	return err;
 }
 
-/* ---- the mapping of the run page ---- */
+/* ---- the mapping: run page, port data, coalesced ring, dirty ring ---- */
 
 static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 {
 	struct keel_vcpu *vcpu = vmf->vma->vm_file->private_data;
-	void *addr;
+	struct page *page;
 
 	switch (vmf->pgoff) {
 	case 0:
-		addr = vcpu->run;
+		page = virt_to_page(vcpu->run);
 		break;
 	case KVM_PIO_PAGE_OFFSET:
-		addr = vcpu->pio_page;
+		page = virt_to_page(vcpu->pio_page);
 		break;
 	case KVM_COALESCED_MMIO_PAGE_OFFSET:
-		addr = vcpu->vm->coalesced_ring;
+		page = virt_to_page(vcpu->vm->coalesced_ring);
 		break;
 	default:
-		return VM_FAULT_SIGBUS;
+		page = keel_dirty_ring_page(vcpu, vmf->pgoff);
+		if (!page)
+			return VM_FAULT_SIGBUS;
 	}
-	vmf->page = virt_to_page(addr);
-	get_page(vmf->page);
+	get_page(page);
+	vmf->page = page;
 	return 0;
 }
 
@@ -267,6 +273,13 @@ static const struct vm_operations_struct vcpu_vm_ops = {
 
 int keel_vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
+	struct keel_vcpu *vcpu = file->private_data;
+	unsigned long last = vma->vm_pgoff + vma_pages(vma) - 1;
+
+	/* as KVM: a private copy of the ring would tell nobody anything */
+	if ((keel_in_dirty_ring(vcpu->vm, vma->vm_pgoff) || keel_in_dirty_ring(vcpu->vm, last)) &&
+	    ((vma->vm_flags & VM_EXEC) || !(vma->vm_flags & VM_SHARED)))
+		return -EINVAL;
 	vma->vm_ops = &vcpu_vm_ops;
 	return 0;
 }

@@ -385,11 +385,20 @@ static long enable_cap(struct keel_vm *vm, void *data, unsigned long arg)
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 		err = keel_enable_manual_protect(vm, cap->args[0]);
 		break;
+	case KVM_CAP_DIRTY_LOG_RING:
+	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
+		err = keel_enable_dirty_ring(vm, cap->args[0]);
+		break;
 	default:
 		err = -EINVAL;
 	}
 	mutex_unlock(&vm->lock);
 	return err;
+}
+
+static long reset_dirty_rings(struct keel_vm *vm, void *data, unsigned long arg)
+{
+	return keel_reset_dirty_rings(vm);
 }
 
 /* ---- dispatch ---- */
@@ -446,6 +455,7 @@ static const struct vm_ioctl {
 	VM_IOCTL(KVM_SET_USER_MEMORY_REGION, KEEL_COPY_IN, vm_keel_set_memory_region),
 	VM_IOCTL(KVM_GET_DIRTY_LOG, KEEL_COPY_IN, vm_keel_get_dirty_log),
 	VM_IOCTL(KVM_CLEAR_DIRTY_LOG, KEEL_COPY_IN, vm_keel_clear_dirty_log),
+	VM_IOCTL(KVM_RESET_DIRTY_RINGS, KEEL_COPY_NONE, reset_dirty_rings),
 	VM_IOCTL(KVM_SET_TSS_ADDR, KEEL_COPY_NONE, set_tss_addr),
 	VM_IOCTL(KVM_SET_IDENTITY_MAP_ADDR, KEEL_COPY_IN, set_identity_map_addr),
 	VM_IOCTL(KVM_SET_BOOT_CPU_ID, KEEL_COPY_NONE, set_boot_cpu_id),

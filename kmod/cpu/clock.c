@@ -197,16 +197,14 @@ static void fill_time_info(struct keel_vcpu *vcpu, struct pvclock_vcpu_time_info
 static void write_time_info(struct keel_vcpu *vcpu, gpa_t gpa,
 			    struct pvclock_vcpu_time_info *info)
 {
-	struct keel_vm *vm = vcpu->vm;
-
 	info->version = (vcpu->clock.version | 1) + 2;
-	if (keel_guest_write(vm, gpa, &info->version, sizeof(info->version)))
+	if (keel_guest_write(vcpu, gpa, &info->version, sizeof(info->version)))
 		return;
 	smp_wmb();	/* odd before the rest */
-	keel_guest_write(vm, gpa, info, sizeof(*info));
+	keel_guest_write(vcpu, gpa, info, sizeof(*info));
 	smp_wmb();	/* the rest before even */
 	info->version++;
-	keel_guest_write(vm, gpa, &info->version, sizeof(info->version));
+	keel_guest_write(vcpu, gpa, &info->version, sizeof(info->version));
 	vcpu->clock.version = info->version;
 }
 
@@ -244,26 +242,26 @@ void keel_clock_update(struct keel_vcpu *vcpu)
 }
 
 /* Once, when the guest asks: the time of day at which kvmclock was 0. */
-static void write_wall_clock(struct keel_vm *vm, gpa_t gpa)
+static void write_wall_clock(struct keel_vcpu *vcpu, gpa_t gpa)
 {
 	struct pvclock_wall_clock wall;
 	u64 ns;
 	u32 version;
 
-	if (keel_guest_read(vm, gpa, &version, sizeof(version)))
+	if (keel_guest_read(vcpu->vm, gpa, &version, sizeof(version)))
 		return;
 	preempt_disable();
-	ns = ktime_get_real_ns() - keel_vm_clock_ns(vm, NULL);
+	ns = ktime_get_real_ns() - keel_vm_clock_ns(vcpu->vm, NULL);
 	preempt_enable();
 	wall.version = (version | 1) + 2;
 	wall.sec = div_u64_rem(ns, NSEC_PER_SEC, &wall.nsec);
-	if (keel_guest_write(vm, gpa, &wall.version, sizeof(wall.version)))
+	if (keel_guest_write(vcpu, gpa, &wall.version, sizeof(wall.version)))
 		return;
 	smp_wmb();	/* odd before the rest */
-	keel_guest_write(vm, gpa, &wall, sizeof(wall));
+	keel_guest_write(vcpu, gpa, &wall, sizeof(wall));
 	smp_wmb();	/* the rest before even */
 	wall.version++;
-	keel_guest_write(vm, gpa, &wall.version, sizeof(wall.version));
+	keel_guest_write(vcpu, gpa, &wall.version, sizeof(wall.version));
 }
 
 /**
@@ -283,7 +281,7 @@ int keel_clock_set_msr(struct keel_vcpu *vcpu, u32 msr, u64 value)
 	if (msr == MSR_KVM_WALL_CLOCK || msr == MSR_KVM_WALL_CLOCK_NEW) {
 		WRITE_ONCE(vm->clock.wall_clock, value);
 		if (value)
-			write_wall_clock(vm, value);
+			write_wall_clock(vcpu, value);
 		return 0;
 	}
 	vcpu->clock.system_time_msr = value;

@@ -49,8 +49,9 @@ int keel_guest_read(struct keel_vm *vm, gpa_t gpa, void *buf, size_t len)
 	return err;
 }
 
-int keel_guest_write(struct keel_vm *vm, gpa_t gpa, const void *buf, size_t len)
+int keel_guest_write(struct keel_vcpu *vcpu, gpa_t gpa, const void *buf, size_t len)
 {
+	struct keel_vm *vm = vcpu->vm;
 	struct keel_slot *slot;
 	void __user *at;
 	size_t n;
@@ -67,7 +68,7 @@ int keel_guest_write(struct keel_vm *vm, gpa_t gpa, const void *buf, size_t len)
 		if (copy_to_user(at, buf, n))
 			err = -EFAULT;
 		/* even then: a part of it may have been written */
-		keel_mark_dirty(slot, keel_gfn(gpa));
+		keel_mark_dirty(vcpu, slot, keel_gfn(gpa));
 	}
 	srcu_read_unlock(&vm->srcu, idx);
 	return err;
@@ -118,8 +119,9 @@ static int cmpxchg_user(void __user *at, u64 *old, u64 new, int len)
 	}
 }
 
-int keel_guest_cmpxchg(struct keel_vm *vm, gpa_t gpa, u64 *old, u64 new, int len)
+int keel_guest_cmpxchg(struct keel_vcpu *vcpu, gpa_t gpa, u64 *old, u64 new, int len)
 {
+	struct keel_vm *vm = vcpu->vm;
 	struct keel_slot *slot;
 	void __user *at;
 	int idx, err = -EFAULT;
@@ -134,7 +136,7 @@ int keel_guest_cmpxchg(struct keel_vm *vm, gpa_t gpa, u64 *old, u64 new, int len
 		if (err > 0)
 			err = -EAGAIN;
 		else if (!err)
-			keel_mark_dirty(slot, keel_gfn(gpa));
+			keel_mark_dirty(vcpu, slot, keel_gfn(gpa));
 	}
 	srcu_read_unlock(&vm->srcu, idx);
 	return err;

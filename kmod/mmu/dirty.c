@@ -16,10 +16,16 @@
 /* The bitmap goes through a buffer: so much at a time, 2 GiB of guest memory. */
 #define CHUNK_LONGS	8192UL
 
-void keel_mark_dirty(struct keel_slot *slot, gfn_t gfn)
+void keel_mark_dirty(struct keel_vcpu *vcpu, struct keel_slot *slot, gfn_t gfn)
 {
-	if (slot->dirty)
-		set_bit(array_index_nospec(gfn - slot->gfn, slot->npages), slot->dirty);
+	unsigned long offset = array_index_nospec(gfn - slot->gfn, slot->npages);
+
+	if (!keel_slot_logged(slot))
+		return;
+	if (vcpu->dirty_ring.entries)
+		keel_dirty_ring_push(vcpu, slot, offset);
+	else
+		set_bit(offset, slot->dirty);
 }
 
 /* The other half of a 32-bit VMM's union is whatever it left there. */
@@ -33,6 +39,8 @@ static struct keel_slot *logged_slot(struct keel_vm *vm, u32 id)
 {
 	struct keel_slot *slot;
 
+	if (READ_ONCE(vm->dirty_ring_entries))
+		return ERR_PTR(-ENXIO);
 	if (id >= KEEL_MAX_MEMSLOTS)
 		return ERR_PTR(-EINVAL);
 	slot = keel_slot_by_id(vm, id);

@@ -133,7 +133,7 @@ static int slot_level(const struct keel_slot *slot, gfn_t gfn, int max)
 	int level;
 
 	/* a log has a bit per page: it needs a fault per page */
-	if (slot->dirty)
+	if (keel_slot_logged(slot))
 		return KEEL_LEVEL_4K;
 	for (level = max; level > KEEL_LEVEL_4K; level--) {
 		pages = keel_level_pages(level);
@@ -185,13 +185,13 @@ static int install(struct keel_vcpu *vcpu, const struct fault *f)
 	if (stale(&vm->mmu, f, m.level))
 		return 0;
 	/* a read is not logged, so it must not leave the page writable */
-	m.write = f->host_writable && (!slot->dirty || f->write);
+	m.write = f->host_writable && (!keel_slot_logged(slot) || f->write);
 
 	ret = keel_tables_map(vm, &vcpu->table_cache, &m);
 	if (ret)
 		return ret;
 	if (f->write)
-		keel_mark_dirty(slot, f->gfn);
+		keel_mark_dirty(vcpu, slot, f->gfn);
 	vcpu->stats.pages_mapped++;
 	return 0;
 }
@@ -225,16 +225,17 @@ static int map_page(struct keel_vcpu *vcpu, const struct fault *f)
  * The page is mapped but write-protected for the log, or another vCPU has
  * mapped it meanwhile: no need to ask the host.
  */
-static bool mapped_already(struct keel_vm *vm, struct keel_slot *slot, const struct fault *f)
+static bool mapped_already(struct keel_vcpu *vcpu, struct keel_slot *slot, const struct fault *f)
 {
+	struct keel_vm *vm = vcpu->vm;
 	bool ok;
 
 	read_lock(&vm->mmu.lock);
 	ok = vm->mmu.seq == f->seq &&
-	     keel_tables_permit(vm, f->gfn, f->write, slot->dirty);
+	     keel_tables_permit(vm, f->gfn, f->write, keel_slot_logged(slot));
 	/* under the lock: GET_DIRTY_LOG sees both, the permission and the bit */
 	if (ok && f->write)
-		keel_mark_dirty(slot, f->gfn);
+		keel_mark_dirty(vcpu, slot, f->gfn);
 	read_unlock(&vm->mmu.lock);
 	return ok;
 }
@@ -266,7 +267,7 @@ int keel_handle_page_fault(struct keel_vcpu *vcpu)
 	if (!mmio) {
 		f.hva = keel_slot_hva(slot, f.gfn);
 		f.slot_writable = !(slot->flags & KVM_MEM_READONLY);
-		done = mapped_already(vm, slot, &f);
+		done = mapped_already(vcpu, slot, &f);
 	}
 	srcu_read_unlock(&vm->srcu, idx);
 	/* nothing to emulate: RIP is not at what touched the address */

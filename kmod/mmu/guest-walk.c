@@ -204,7 +204,7 @@ static int set_bits(struct keel_vcpu *vcpu, struct guest_paging *g, bool write)
 		if (new == old)
 			continue;
 		/* tables in a read-only slot keep the bits they have */
-		if (keel_guest_cmpxchg(vcpu->vm, g->at[level], &old, new,
+		if (keel_guest_cmpxchg(vcpu, g->at[level], &old, new,
 				       g->entry_size) == -EAGAIN)
 			return -EAGAIN;
 	}

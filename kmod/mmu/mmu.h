@@ -39,10 +39,16 @@ struct keel_slot {
 	gfn_t gfn;
 	u64 npages;
 	hva_t hva;
-	unsigned long *dirty;		/* a bit per page while KVM_MEM_LOG_DIRTY_PAGES */
+	unsigned long *dirty;		/* a bit per page while it is logged, without dirty rings */
 	bool all_dirty;			/* the log began with all bits set */
 	struct interval_tree_node hva_node;	/* in vm->mmu.hva_tree, last byte included */
 };
+
+/* Are writes to it logged, in its bitmap or in the vCPUs' rings? */
+static inline bool keel_slot_logged(const struct keel_slot *slot)
+{
+	return slot->flags & KVM_MEM_LOG_DIRTY_PAGES;
+}
 
 /*
  * The slots sorted by gfn. Replaced as a whole; read under vm->srcu or under
@@ -207,15 +213,19 @@ static inline hva_t keel_slot_hva(const struct keel_slot *slot, gfn_t gfn)
 }
 
 /* dirty.c */
-/* Under vm->srcu or mmu.lock, after the write. @gfn is in @slot. */
-void keel_mark_dirty(struct keel_slot *slot, gfn_t gfn);
+/*
+ * Under vm->srcu or mmu.lock, after the write, with the mutex of the vCPU that
+ * wrote or for which keel did. @gfn is in @slot.
+ */
+void keel_mark_dirty(struct keel_vcpu *vcpu, struct keel_slot *slot, gfn_t gfn);
 /**
  * keel_get_dirty_log() - KVM_GET_DIRTY_LOG
  *
  * Unless KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 is enabled, what it reports is
  * clean again on return: the next write of such a page is noticed.
  *
- * Return: 0, -EINVAL, -ENOENT (no slot, or it has no log), -EFAULT, -ENOMEM.
+ * Return: 0, -EINVAL, -ENOENT (no slot, or it has no log), -ENXIO (there are
+ * dirty rings), -EFAULT, -ENOMEM.
  */
 int keel_get_dirty_log(struct keel_vm *vm, const struct kvm_dirty_log *log);
 /* KVM_CLEAR_DIRTY_LOG; errors as above */
@@ -226,16 +236,73 @@ int keel_clear_dirty_log(struct keel_vm *vm, const struct kvm_clear_dirty_log *l
 /* KVM_ENABLE_CAP of it, under vm->lock. Return: 0 or -EINVAL. */
 int keel_enable_manual_protect(struct keel_vm *vm, u64 flags);
 
+/* dirty-ring.c */
+/**
+ * struct keel_dirty_ring - the pages that a vCPU wrote
+ * @entries: vm->dirty_ring_entries of them, a power of 2; shared with userspace, which
+ *	may write anything there
+ * @dirty_index: the next one to use; written by the vCPU's thread
+ * @reset_index: the oldest one in use; written under slots_lock
+ * @last_slot: what the latest entry said; the vCPU's thread
+ * @last_offset: and in that slot
+ *
+ * The indices grow, and wrap at 2^32; from the one to the other are the
+ * entries in use.
+ */
+struct keel_dirty_ring {
+	struct kvm_dirty_gfn *entries;
+	u32 dirty_index;
+	u32 reset_index;
+	u32 last_slot;
+	u64 last_offset;
+};
+
+/* What KVM_CHECK_EXTENSION says; KVM's limit: 65536 entries. */
+#define KEEL_DIRTY_RING_MAX_BYTES	(65536 * sizeof(struct kvm_dirty_gfn))
+
+/**
+ * keel_enable_dirty_ring() - KVM_ENABLE_CAP of KVM_CAP_DIRTY_LOG_RING
+ * @bytes: size of each vCPU's ring
+ *
+ * Context: vm->lock held.
+ * Return: 0; -EINVAL for a size that is no power of 2 or too small, when there
+ * are vCPUs, and the second time; -E2BIG.
+ */
+int keel_enable_dirty_ring(struct keel_vm *vm, u32 bytes);
+/* The vCPU's ring, if the VM has them. Return: 0 or -ENOMEM. */
+int keel_dirty_ring_alloc(struct keel_vcpu *vcpu);
+void keel_dirty_ring_free(struct keel_vcpu *vcpu);
+/* Is page @pgoff of a vCPU's mapping one of its ring? */
+bool keel_in_dirty_ring(const struct keel_vm *vm, unsigned long pgoff);
+/* The page at @pgoff of the vCPU's mapping, or NULL if none of the ring's. */
+struct page *keel_dirty_ring_page(struct keel_vcpu *vcpu, unsigned long pgoff);
+/* keel_mark_dirty() calls it. An entry that does not fit is lost. */
+void keel_dirty_ring_push(struct keel_vcpu *vcpu, const struct keel_slot *slot, u64 offset);
+/* Must userspace collect before the vCPU enters the guest? */
+bool keel_dirty_ring_full(struct keel_vcpu *vcpu);
+/**
+ * keel_reset_dirty_rings() - KVM_RESET_DIRTY_RINGS
+ *
+ * On return the next write of each page that was collected is noticed.
+ *
+ * Context: process, may sleep; takes slots_lock.
+ * Return: how many entries were collected, or -EINVAL without rings.
+ */
+int keel_reset_dirty_rings(struct keel_vm *vm);
+
 /* access.c: guest-physical memory by the kernel's own hand, marking it dirty */
 /**
  * keel_guest_read() / keel_guest_write() - copy from or to guest-physical memory
  *
- * Context: process, the VM's mm is current, may sleep.
+ * What is written is logged as the vCPU's.
+ *
+ * Context: process, the VM's mm is current, may sleep; to write also: the
+ * vCPU's mutex held.
  * Return: 0, or -EFAULT when part of it has no slot, is read-only, or its
  * page cannot be had.
  */
 int keel_guest_read(struct keel_vm *vm, gpa_t gpa, void *buf, size_t len);
-int keel_guest_write(struct keel_vm *vm, gpa_t gpa, const void *buf, size_t len);
+int keel_guest_write(struct keel_vcpu *vcpu, gpa_t gpa, const void *buf, size_t len);
 /**
  * keel_guest_cmpxchg() - compare and exchange 1, 2, 4 or 8 aligned bytes
  * @old: what is expected there; what was there, when -EAGAIN
@@ -244,7 +311,7 @@ int keel_guest_write(struct keel_vm *vm, gpa_t gpa, const void *buf, size_t len)
  * Return: 0; -EAGAIN when memory had something else; -EINVAL for another
  * @len or alignment; -EFAULT.
  */
-int keel_guest_cmpxchg(struct keel_vm *vm, gpa_t gpa, u64 *old, u64 new, int len);
+int keel_guest_cmpxchg(struct keel_vcpu *vcpu, gpa_t gpa, u64 *old, u64 new, int len);
 /* Is there memory (to write to) at @gfn? Takes vm->srcu. */
 bool keel_guest_has_ram(struct keel_vm *vm, gfn_t gfn, bool write);
 

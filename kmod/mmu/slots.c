@@ -144,10 +144,10 @@ static struct keel_slot *slot_alloc(struct keel_vm *vm,
 	slot->hva = r->userspace_addr;
 	slot->hva_node.start = slot->hva;
 	slot->hva_node.last = slot->hva + r->memory_size - 1;
-	if (slot->flags & KVM_MEM_LOG_DIRTY_PAGES) {
+	if (keel_slot_logged(slot)) {
 		if (old && old->dirty) {
 			slot->dirty = old->dirty;
-		} else if (slot_alloc_dirty(vm, slot)) {
+		} else if (!READ_ONCE(vm->dirty_ring_entries) && slot_alloc_dirty(vm, slot)) {
 			kfree(slot);
 			return NULL;
 		}
@@ -200,10 +200,10 @@ static bool adapt_tables(struct keel_vm *vm, const struct keel_slot *old,
 	if (!new || new->gfn != old->gfn)
 		return tables_of_slot(vm, old, keel_tables_remove);
 	/* if all is dirty already, CLEAR will write-protect it */
-	if (new->dirty && !old->dirty && !new->all_dirty)
+	if (keel_slot_logged(new) && !keel_slot_logged(old) && !new->all_dirty)
 		return tables_of_slot(vm, old, keel_tables_write_protect);
 	/* large pages may come back */
-	if (old->dirty && !new->dirty)
+	if (keel_slot_logged(old) && !keel_slot_logged(new))
 		return tables_of_slot(vm, old, keel_tables_remove);
 	return false;
 }

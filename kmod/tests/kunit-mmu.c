@@ -46,6 +46,7 @@ KUNIT_ARRAY_PARAM(formats, formats, format_name);
 
 struct fixture {
 	struct keel_vm *vm;
+	struct keel_vcpu *vcpu;		/* who writes */
 	struct keel_table_cache cache;
 };
 
@@ -57,8 +58,10 @@ static int mmu_test_init(struct kunit *test)
 	if (!f)
 		return -ENOMEM;
 	f->vm = kunit_kzalloc(test, sizeof(*f->vm), GFP_KERNEL);
-	if (!f->vm || init_srcu_struct(&f->vm->srcu))
+	f->vcpu = kunit_kzalloc(test, sizeof(*f->vcpu), GFP_KERNEL);
+	if (!f->vm || !f->vcpu || init_srcu_struct(&f->vm->srcu))
 		return -ENOMEM;
+	f->vcpu->vm = f->vm;
 	mutex_init(&f->vm->slots_lock);
 	xa_init(&f->vm->vcpus);
 	KUNIT_ASSERT_EQ(test, keel_slots_init(f->vm), 0);
@@ -570,7 +573,7 @@ static void log_on_and_off(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, slot);
 	KUNIT_ASSERT_NOT_NULL(test, slot->dirty);
 	KUNIT_EXPECT_TRUE(test, bitmap_empty(slot->dirty, 1024));
-	keel_mark_dirty(slot, 1023);
+	keel_mark_dirty(f->vcpu, slot, 1023);
 	KUNIT_EXPECT_EQ(test, find_first_bit(slot->dirty, 1024), 1023UL);
 	srcu_read_unlock(&f->vm->srcu, idx);
 
