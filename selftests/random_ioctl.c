@@ -140,6 +140,12 @@ static void tame(unsigned long cmd)
 	} else if (cmd == KVM_GET_DIRTY_LOG) {
 		((struct kvm_dirty_log *)buf)->dirty_bitmap = arena;
 		((struct kvm_dirty_log *)buf)->slot = rnd(8) ? rnd(4) : edge();
+	} else if (cmd == KVM_ENABLE_CAP && rnd(2)) {
+		struct kvm_enable_cap *cap = (void *)buf;
+
+		memset(cap, 0, sizeof(*cap));
+		cap->cap = rnd(2) ? KVM_CAP_DIRTY_LOG_RING : KVM_CAP_DIRTY_LOG_RING_ACQ_REL;
+		cap->args[0] = rnd(2) ? 4096ULL << rnd(12) : edge();
 	} else if (cmd == KVM_CLEAR_DIRTY_LOG) {
 		((struct kvm_clear_dirty_log *)buf)->dirty_bitmap = arena;
 	} else if (cmd == KVM_SET_SIGNAL_MASK) {
@@ -189,8 +195,20 @@ static void *argument(unsigned long cmd)
 struct world {
 	int dev, vm[NR_VM], vcpu[2 * NR_VM];
 	struct kvm_run *run[2 * NR_VM];
+	void *ring[2 * NR_VM];		/* or MAP_FAILED */
 	size_t run_size;
 };
+
+#define RING_SIZE	(1024 * sizeof(struct kvm_dirty_gfn))
+
+static void enable_ring(int vm)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_DIRTY_LOG_RING, .args = { RING_SIZE },
+	};
+
+	ioctl(vm, KVM_ENABLE_CAP, &cap);
+}
 
 static void open_world(struct world *w)
 {
@@ -204,6 +222,8 @@ static void open_world(struct world *w)
 			fail("KVM_CREATE_VM");
 		if (rnd(4))
 			ioctl(w->vm[i], KVM_CREATE_IRQCHIP, 0);
+		if (rnd(2))
+			enable_ring(w->vm[i]);
 		for (int j = 0; j < 2; j++) {
 			int n = 2 * i + j;
 			struct kvm_cpuid2 *c;
@@ -217,6 +237,12 @@ static void open_world(struct world *w)
 					 MAP_SHARED, w->vcpu[n], 0);
 			if (w->run[n] == MAP_FAILED)
 				fail("mmap of a vCPU");
+			/* Where there is no ring it is not touched: SIGBUS. */
+			w->ring[n] = MAP_FAILED;
+			if (ioctl(w->vm[i], KVM_RESET_DIRTY_RINGS, 0) >= 0)
+				w->ring[n] = mmap(NULL, RING_SIZE, PROT_READ | PROT_WRITE,
+						  MAP_SHARED, w->vcpu[n],
+						  KVM_DIRTY_LOG_PAGE_OFFSET * PAGE_SIZE);
 			if (!rnd(2))
 				continue;
 			c = cpuid_supported(w->dev);
@@ -228,8 +254,11 @@ static void open_world(struct world *w)
 
 static void close_world(struct world *w)
 {
-	for (int i = 0; i < 2 * NR_VM; i++)
+	for (int i = 0; i < 2 * NR_VM; i++) {
 		munmap(w->run[i], w->run_size);
+		if (w->ring[i] != MAP_FAILED)
+			munmap(w->ring[i], RING_SIZE);
+	}
 	/* And all that the calls have opened. */
 	for (int fd = 3; fd < MAX_FDS - 1; fd++)
 		close(fd);
@@ -245,6 +274,16 @@ static void scribble(struct world *w, int n)
 	if (rnd(16) == 0)
 		memset(p, rnd(256), sizeof(struct kvm_run));
 	w->run[n]->immediate_exit = rnd(3) != 0;
+	/* And the ring; mostly as if something had been collected there. */
+	if (w->ring[n] != MAP_FAILED && rnd(8) == 0) {
+		struct kvm_dirty_gfn *e = w->ring[n];
+
+		for (u32 i = 0; i < 256; i++) {
+			e[i].flags = rnd(4) ? KVM_DIRTY_GFN_F_RESET : rnd(4);
+			e[i].slot = rnd(4) ? rnd(4) : edge();
+			e[i].offset = rnd(4) ? rnd(64) : edge();
+		}
+	}
 }
 
 static FILE *call_log;
