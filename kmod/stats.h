@@ -11,13 +11,14 @@
 /*
  * COUNT only grows, and is counted by whoever does it, atomically only as far as
  * u64 stores are. NOW is how many there are now; changed by atomic operations.
+ * No name is in both lists: libvirt keeps them in one table.
  */
 #define KEEL_VM_STATS(COUNT, NOW)	\
 	NOW(tables)			\
 	NOW(pages_4k)			\
 	NOW(pages_2m)			\
 	NOW(pages_1g)			\
-	COUNT(tlb_flushes)		\
+	COUNT(remote_tlb_flushes)	\
 	COUNT(slot_updates)		\
 	COUNT(invalidations)
 

@@ -134,6 +134,26 @@ TEST(vm_stats)
 	vm_destroy(vm);
 }
 
+/* Clients (libvirt) keep the descriptions of both in one table, by name. */
+TEST(no_name_twice)
+{
+	struct vm *vm = vm_create(0);
+	struct vcpu *vcpu = vcpu_create(vm);
+	struct stats a, b;
+
+	if (vm_cap(vm, KVM_CAP_BINARY_STATS_FD) <= 0)
+		SKIP(return, "no KVM_CAP_BINARY_STATS_FD");
+	read_stats(_metadata, sys_ioctl(vm->fd, KVM_GET_STATS_FD, NULL), &a);
+	read_stats(_metadata, sys_ioctl(vcpu->fd, KVM_GET_STATS_FD, NULL), &b);
+	for (u32 i = 0; i < a.head.num_desc; i++) {
+		for (u32 j = 0; j < b.head.num_desc; j++) {
+			EXPECT_NE(0, strcmp(a.desc[i]->name, b.desc[j]->name))
+				TH_LOG("%s", a.desc[i]->name);
+		}
+	}
+	vm_destroy(vm);
+}
+
 /* A short read, as `od` does it, goes on where it stopped. */
 TEST(sequential_read)
 {

@@ -448,7 +448,7 @@ void keel_flush_tlbs(struct keel_vm *vm)
 	lockdep_assert_held_write(&mmu->lock);
 	lockdep_assert_irqs_enabled();
 
-	vm->stats.tlb_flushes++;
+	vm->stats.remote_tlb_flushes++;
 	cpumask_clear(mmu->flush_cpus);
 	WRITE_ONCE(mmu->tlb_gen, mmu->tlb_gen + 1);
 	/*
