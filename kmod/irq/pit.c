@@ -471,8 +471,11 @@ static int plug(struct keel_vm *vm, struct keel_pit *pit)
  * @vm: the VM
  * @flags: KVM_PIT_SPEAKER_DUMMY: port 0x61 too; others are ignored, as by KVM
  *
+ * It may come before the chips that it is wired to: kvmtool makes it first. Until
+ * there are some its pulses have no route.
+ *
  * Context: vm->lock held.
- * Return: 0, -EEXIST, -ENOENT without the PIC that it is wired to, -ENOMEM.
+ * Return: 0, -EEXIST, -ENOMEM.
  */
 int keel_pit_create(struct keel_vm *vm, u32 flags)
 {
@@ -481,8 +484,6 @@ int keel_pit_create(struct keel_vm *vm, u32 flags)
 
 	if (vm->pit)
 		return -EEXIST;
-	if (vm->irqchip != KEEL_IRQCHIP_KERNEL)
-		return -ENOENT;
 	pit = kzalloc(sizeof(*pit), GFP_KERNEL_ACCOUNT);
 	if (!pit)
 		return -ENOMEM;
