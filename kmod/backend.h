@@ -14,6 +14,7 @@
 struct keel_vcpu;
 struct keel_vm;
 struct insn;
+struct kvm_nested_state;
 
 /* Reasons for an exit, in the field's terms. Names for traces: exit.c. */
 enum keel_exit_reason {
@@ -139,6 +140,8 @@ struct keel_backend {
 	const char *name;		/* for people: "AMD SVM" */
 	size_t vcpu_size;		/* of the structure that begins with keel_vcpu */
 	const struct keel_table_format *table_format;	/* EPT or NPT */
+	/* KVM_GET_NESTED_STATE's answer for a guest that has no such extension */
+	const struct kvm_nested_state *no_nesting;
 
 	/**
 	 * @probe: is this CPU's extension usable?

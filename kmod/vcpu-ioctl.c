@@ -186,6 +186,32 @@ static long kvmclock_ctrl(struct keel_vcpu *vcpu, void *data, unsigned long arg)
 	return 0;
 }
 
+/*
+ * There is no nested virtualization, and no capability that says so; but Cloud
+ * Hypervisor asks for its state unasked when it saves a vCPU. It is that there is
+ * none: a header alone, and the same is all that can be set.
+ */
+static long get_nested_state(struct keel_vcpu *vcpu, void *data, unsigned long arg)
+{
+	struct kvm_nested_state __user *user = (void __user *)arg;
+	struct kvm_nested_state *state = data;
+
+	if (state->size < sizeof(*state))
+		return put_user((u32)sizeof(*state), &user->size) ? -EFAULT : -E2BIG;
+	*state = *keel_backend->no_nesting;
+	return 0;
+}
+
+static long set_nested_state(struct keel_vcpu *vcpu, void *data, unsigned long arg)
+{
+	struct kvm_nested_state *state = data;
+
+	if (state->size < sizeof(*state))
+		return -EINVAL;
+	state->size = sizeof(*state);
+	return memcmp(state, keel_backend->no_nesting, sizeof(*state)) ? -EINVAL : 0;
+}
+
 static long stats_fd(struct keel_vcpu *vcpu, void *data, unsigned long arg)
 {
 	return keel_vcpu_stats_fd(vcpu);
@@ -254,6 +280,8 @@ static const struct vcpu_ioctl {
 	{ KVM_SET_TSC_KHZ, KEEL_COPY_NONE, false, set_tsc_khz },
 	{ KVM_SET_VAPIC_ADDR, KEEL_COPY_IN, false, set_vapic_addr },
 	{ KVM_KVMCLOCK_CTRL, KEEL_COPY_NONE, false, kvmclock_ctrl },
+	{ KVM_GET_NESTED_STATE, KEEL_COPY_INOUT, false, get_nested_state },
+	{ KVM_SET_NESTED_STATE, KEEL_COPY_IN, false, set_nested_state },
 	{ KVM_GET_STATS_FD, KEEL_COPY_NONE, false, stats_fd },
 };
 

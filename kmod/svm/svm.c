@@ -823,10 +823,17 @@ static void svm_dump(struct keel_vcpu *vcpu)
 		  vmcb->save.cr4, vmcb->save.efer);
 }
 
+static const struct kvm_nested_state svm_no_nesting = {
+	.flags = KVM_STATE_NESTED_GIF_SET,
+	.format = KVM_STATE_NESTED_FORMAT_SVM,
+	.size = sizeof(struct kvm_nested_state),
+};
+
 const struct keel_backend keel_svm_backend = {
 	.name = "AMD SVM",
 	.vcpu_size = sizeof(struct svm_vcpu),
 	.table_format = &npt_format,
+	.no_nesting = &svm_no_nesting,
 	.probe = svm_probe,
 	.exit = svm_exit,
 	.cpu_enable = svm_cpu_enable,

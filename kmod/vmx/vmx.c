@@ -871,10 +871,17 @@ static void vmx_set_tsc_offset(struct keel_vcpu *vcpu, u64 offset)
 	to_vmx(vcpu)->want.tsc_offset = offset;
 }
 
+static const struct kvm_nested_state vmx_no_nesting = {
+	.format = KVM_STATE_NESTED_FORMAT_VMX,
+	.size = sizeof(struct kvm_nested_state),
+	.hdr.vmx = { .vmxon_pa = ~0ULL, .vmcs12_pa = ~0ULL },
+};
+
 const struct keel_backend keel_vmx_backend = {
 	.name = "Intel VMX",
 	.vcpu_size = sizeof(struct vmx_vcpu),
 	.table_format = &vmx_table_format,
+	.no_nesting = &vmx_no_nesting,
 	.probe = vmx_probe_and_allocate,
 	.exit = vmx_exit,
 	.cpu_enable = vmx_cpu_enable,
