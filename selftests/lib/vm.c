@@ -211,7 +211,7 @@ static int find_image(struct dl_phdr_info *info, size_t size, void *data)
 	return 1;
 }
 
-static void vm_add_memory(struct vm *vm, unsigned int flags)
+void vm_add_memory(struct vm *vm, unsigned int flags)
 {
 	struct image image = { 0 };
 	int ret;

@@ -120,6 +120,7 @@ int dev_cap(long cap);
 int sys_ioctl(int fd, unsigned long cmd, const void *arg);
 
 struct vm *vm_create(unsigned int flags);
+void vm_add_memory(struct vm *vm, unsigned int flags);	/* what vm_create() gives */
 void vm_destroy(struct vm *vm);
 int vm_cap(struct vm *vm, long cap);
 int vm_slot(struct vm *vm, u32 slot, u32 flags, u64 gpa, u64 size, const void *hva);
