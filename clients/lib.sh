@@ -48,7 +48,7 @@ wait_until()
 	shift
 	until "$@"; do
 		[ $SECONDS -lt "$end" ] || return 1
-		sleep 0.3
+		sleep 0.5
 	done
 }
 
