@@ -196,6 +196,7 @@ struct keel_vcpu {
 	struct keel_msrs msrs;			/* [O] */
 	struct keel_fpu fpu;			/* [O] */
 	struct keel_vcpu_clock clock;		/* [O] */
+	struct keel_pv pv;			/* [O] */
 	u32 mp_state;				/* [O] KVM_MP_STATE_ */
 	bool launched;				/* [O] KVM_RUN has entered the guest once */
 	bool hw_ready;				/* [C] the backend's part exists */

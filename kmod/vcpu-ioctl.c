@@ -212,6 +212,21 @@ static long set_nested_state(struct keel_vcpu *vcpu, void *data, unsigned long a
 	return memcmp(state, keel_backend->no_nesting, sizeof(*state)) ? -EINVAL : 0;
 }
 
+static long enable_cap(struct keel_vcpu *vcpu, void *data, unsigned long arg)
+{
+	const struct kvm_enable_cap *cap = data;
+
+	if (cap->flags)
+		return -EINVAL;
+	switch (cap->cap) {
+	case KVM_CAP_ENFORCE_PV_FEATURE_CPUID:
+		vcpu->pv.enforce = cap->args[0];
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
 static long stats_fd(struct keel_vcpu *vcpu, void *data, unsigned long arg)
 {
 	return keel_vcpu_stats_fd(vcpu);
@@ -282,6 +297,7 @@ static const struct vcpu_ioctl {
 	{ KVM_KVMCLOCK_CTRL, KEEL_COPY_NONE, false, kvmclock_ctrl },
 	{ KVM_GET_NESTED_STATE, KEEL_COPY_INOUT, false, get_nested_state },
 	{ KVM_SET_NESTED_STATE, KEEL_COPY_IN, false, set_nested_state },
+	{ KVM_ENABLE_CAP, KEEL_COPY_IN, false, enable_cap },
 	{ KVM_GET_STATS_FD, KEEL_COPY_NONE, false, stats_fd },
 };
 

@@ -100,6 +100,7 @@ struct keel_cpuid {
 	u64 xcr0_supported;
 	bool amd;		/* leaves out of range read as 0 */
 	bool tsc_aux;		/* RDTSCP or RDPID */
+	u32 kvm_features;	/* KVM_FEATURE_ bits, where KVM's signature is */
 	/* the last lookups, direct mapped; slot is an index into entry or -1 */
 	struct {
 		u32 function, index;
@@ -161,6 +162,11 @@ struct keel_vcpu_clock {
 	u64 system_time_msr;	/* MSR_KVM_SYSTEM_TIME(_NEW) as written */
 	u32 version;		/* of the pvclock page, even when stable */
 	bool guest_stopped;	/* KVM_KVMCLOCK_CTRL */
+};
+
+/* What a guest uses that knows of KVM; its clock is above. */
+struct keel_pv {
+	bool enforce;		/* only what its CPUID says: KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
 };
 
 /* regs.c */
@@ -239,6 +245,8 @@ void keel_cpuid_vcpu_init(struct keel_vcpu *vcpu);
 void keel_cpuid_vcpu_free(struct keel_vcpu *vcpu);
 void keel_cpuid_eval(struct keel_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
 const struct kvm_cpuid_entry2 *keel_cpuid_find(struct keel_vcpu *vcpu, u32 function, u32 index);
+/* may the guest use this KVM_FEATURE_? All of them, unless userspace holds it to its CPUID. */
+bool keel_pv_has(const struct keel_vcpu *vcpu, u32 feature);
 long keel_ioctl_get_supported_cpuid(struct kvm_cpuid2 __user *u);
 long keel_ioctl_get_emulated_cpuid(struct kvm_cpuid2 __user *u);
 long keel_ioctl_set_cpuid2(struct keel_vcpu *vcpu, struct kvm_cpuid2 __user *u);

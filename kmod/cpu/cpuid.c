@@ -330,16 +330,17 @@ static void add_basic(void)
 	add_xsave();
 }
 
+static const char kvm_signature[12] = "KVMKVMKVM\0\0";
+
 static void add_kvm(void)
 {
-	static const char signature[12] = "KVMKVMKVM\0\0";
 	struct kvm_cpuid_entry2 *e;
 
 	e = add_entry(KVM_CPUID_SIGNATURE, 0, false);
 	e->eax = KVM_CPUID_FEATURES;
-	memcpy(&e->ebx, signature, 4);
-	memcpy(&e->ecx, signature + 4, 4);
-	memcpy(&e->edx, signature + 8, 4);
+	memcpy(&e->ebx, kvm_signature, 4);
+	memcpy(&e->ecx, kvm_signature + 4, 4);
+	memcpy(&e->edx, kvm_signature + 8, 4);
 
 	e = add_entry(KVM_CPUID_FEATURES, 0, false);
 	e->eax = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) |
@@ -498,6 +499,33 @@ static bool guest_has(struct keel_cpuid *cpuid, u16 feature)
 	return false;
 }
 
+/*
+ * KVM's leaves need not be the first hypervisor's: userspace may put another's
+ * in front. Linux looks at every 256th (Documentation/virt/kvm/x86/cpuid.rst).
+ */
+static u32 kvm_features(struct keel_cpuid *cpuid)
+{
+	struct kvm_cpuid_entry2 *e;
+	u32 base;
+
+	for (base = KVM_CPUID_SIGNATURE; base < KVM_CPUID_SIGNATURE + 0x10000; base += 0x100) {
+		e = find_in(cpuid->entry, cpuid->nent, base, 0);
+		if (!e || memcmp(&e->ebx, kvm_signature, 4) ||
+		    memcmp(&e->ecx, kvm_signature + 4, 4) ||
+		    memcmp(&e->edx, kvm_signature + 8, 4))
+			continue;
+		e = find_in(cpuid->entry, cpuid->nent,
+			    base + KVM_CPUID_FEATURES - KVM_CPUID_SIGNATURE, 0);
+		return e ? e->eax : 0;
+	}
+	return 0;
+}
+
+bool keel_pv_has(const struct keel_vcpu *vcpu, u32 feature)
+{
+	return !vcpu->pv.enforce || vcpu->cpuid.kvm_features & BIT(feature);
+}
+
 static void derive(struct keel_cpuid *cpuid)
 {
 	struct kvm_cpuid_entry2 *entry = cpuid->nent ? cpuid->entry : supported;
@@ -535,6 +563,7 @@ static void derive(struct keel_cpuid *cpuid)
 	e = find_in(entry, nent, 0, 0);
 	cpuid->amd = e && (!memcmp(&e->ebx, "Auth", 4) || !memcmp(&e->ebx, "Hygo", 4));
 	cpuid->tsc_aux = guest_has(cpuid, F(RDTSCP)) || guest_has(cpuid, F(RDPID));
+	cpuid->kvm_features = kvm_features(cpuid);
 }
 
 /**

@@ -378,8 +378,17 @@ static int set_tsc_aux(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 	return 0;
 }
 
+static bool has_kvmclock(struct keel_vcpu *vcpu, u32 msr)
+{
+	bool new = msr == MSR_KVM_WALL_CLOCK_NEW || msr == MSR_KVM_SYSTEM_TIME_NEW;
+
+	return keel_pv_has(vcpu, new ? KVM_FEATURE_CLOCKSOURCE2 : KVM_FEATURE_CLOCKSOURCE);
+}
+
 static int get_kvmclock(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host)
 {
+	if (!has_kvmclock(vcpu, msr))
+		return -EINVAL;
 	if (msr == MSR_KVM_WALL_CLOCK || msr == MSR_KVM_WALL_CLOCK_NEW)
 		*value = vcpu->vm->clock.wall_clock;
 	else
@@ -389,7 +398,7 @@ static int get_kvmclock(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host)
 
 static int set_kvmclock(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 {
-	return keel_clock_set_msr(vcpu, msr, value);
+	return has_kvmclock(vcpu, msr) ? keel_clock_set_msr(vcpu, msr, value) : -EINVAL;
 }
 
 /* ---- the local APIC ---- */
