@@ -10,6 +10,7 @@
 #include <linux/hrtimer.h>
 #include <linux/kvm.h>
 #include <linux/rcupdate.h>
+#include <linux/sched.h>
 #include <linux/syscore_ops.h>
 #include <linux/version.h>
 
@@ -70,6 +71,16 @@ static __always_inline void keel_rcu_note_guest(void)
 	rcu_virt_note_context_switch(smp_processor_id());
 #else
 	rcu_virt_note_context_switch();
+#endif
+}
+
+/* Of a task on its way out. 6.12 leaves some that sleep on their run queue for a while. */
+static inline bool keel_task_is_runnable(struct task_struct *task)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+	return task->on_rq;
+#else
+	return task_is_runnable(task);
 #endif
 }
 

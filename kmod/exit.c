@@ -254,18 +254,19 @@ static int exit_wrmsr(struct keel_vcpu *vcpu)
 static int exit_hypercall(struct keel_vcpu *vcpu)
 {
 	u64 *g = vcpu->regs.gpr;
-	u64 nr = g[KEEL_RAX], ret = -KVM_ENOSYS;
+	u64 mask = keel_mode64(vcpu) ? ~0ULL : U32_MAX;
+	u64 nr = g[KEEL_RAX] & mask;
+	u64 arg[4] = {
+		g[KEEL_RBX] & mask, g[KEEL_RCX] & mask,
+		g[KEEL_RDX] & mask, g[KEEL_RSI] & mask,
+	};
+	long ret = -KVM_EPERM;
 
 	vcpu->stats.hypercall_exits++;
-	trace_keel_hypercall(vcpu, nr, g[KEEL_RBX], g[KEEL_RCX], g[KEEL_RDX],
-			     g[KEEL_RSI]);
-	if (!keel_mode64(vcpu))
-		nr = (u32)nr;
-	if (keel_cpl(vcpu))
-		ret = -KVM_EPERM;
-	else if (nr == KVM_HC_VAPIC_POLL_IRQ)
-		ret = 0;
-	g[KEEL_RAX] = keel_mode64(vcpu) ? ret : (u32)ret;
+	trace_keel_hypercall(vcpu, nr, arg[0], arg[1], arg[2], arg[3]);
+	if (!keel_cpl(vcpu))
+		ret = keel_hypercall(vcpu, nr, arg);
+	g[KEEL_RAX] = ret & mask;
 	return keel_skip_instruction(vcpu);
 }
 

@@ -185,6 +185,7 @@ struct keel_vcpu {
 	/* what other contexts look at */
 	int mode;				/* [A] enum keel_vcpu_mode */
 	int cpu;				/* [A] loaded there, or -1 */
+	bool preempted;				/* [A] the thread waits for a CPU */
 	unsigned long requests;			/* [A] bits of enum keel_request */
 	struct task_struct __rcu *task;		/* the thread inside KVM_RUN */
 	struct rcuwait wait;			/* [A] HLT and wait-for-SIPI sleep here */

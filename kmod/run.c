@@ -34,6 +34,8 @@ static bool must_wake(struct keel_vcpu *vcpu)
 		return true;
 	if (vcpu->mp_state != KVM_MP_STATE_HALTED)
 		return false;
+	if (READ_ONCE(vcpu->pv.unhalted))
+		return true;
 	if (vcpu->events.exception.pending || vcpu->events.exception.injected ||
 	    vcpu->events.interrupt.injected || vcpu->events.nmi.injected)
 		return true;
@@ -55,6 +57,7 @@ static int sleep_until_event(struct keel_vcpu *vcpu)
 	if (vcpu->mp_state == KVM_MP_STATE_HALTED) {
 		vcpu->stats.halt_wakeups++;
 		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
+		WRITE_ONCE(vcpu->pv.unhalted, false);
 		keel_request(vcpu, KEEL_REQ_EVENT);
 	}
 	return READ_ONCE(vcpu->vm->dead) ? -EIO : KEEL_RESUME;

@@ -49,6 +49,7 @@
 	X(pages_mapped)			\
 	X(insns_emulated)		\
 	X(halt_wakeups)			\
+	X(yields)			\
 	X(tlb_flushes)
 
 #define KEEL_DECLARE_STAT(name)	u64 name;

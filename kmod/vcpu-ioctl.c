@@ -23,6 +23,9 @@ static long get_mp_state(struct keel_vcpu *vcpu, void *data, unsigned long arg)
 	if (vcpu->lapic && keel_lapic_has_events(vcpu))
 		keel_lapic_accept_events(vcpu);
 	state->mp_state = vcpu->mp_state;
+	/* a kick is not saved otherwise */
+	if (state->mp_state == KVM_MP_STATE_HALTED && READ_ONCE(vcpu->pv.unhalted))
+		state->mp_state = KVM_MP_STATE_RUNNABLE;
 	return 0;
 }
 

@@ -18,6 +18,7 @@ static void vcpu_sched_in(struct preempt_notifier *pn, int cpu)
 {
 	struct keel_vcpu *vcpu = container_of(pn, struct keel_vcpu, preempt);
 
+	WRITE_ONCE(vcpu->preempted, false);
 	WRITE_ONCE(vcpu->cpu, cpu);
 	keel_backend->vcpu_load(vcpu, cpu);
 	keel_clock_load(vcpu);
@@ -29,6 +30,7 @@ static void vcpu_sched_out(struct preempt_notifier *pn, struct task_struct *next
 
 	keel_backend->vcpu_put(vcpu);
 	WRITE_ONCE(vcpu->cpu, -1);
+	WRITE_ONCE(vcpu->preempted, keel_task_is_runnable(current));
 }
 
 static struct preempt_ops vcpu_preempt_ops = {
@@ -83,6 +85,7 @@ void keel_vcpu_reset(struct keel_vcpu *vcpu, bool init)
 {
 	memset(&vcpu->events, 0, sizeof(vcpu->events));
 	atomic_set(&vcpu->nmi_queued, 0);
+	WRITE_ONCE(vcpu->pv.unhalted, false);
 	keel_regs_reset(vcpu, init);
 	keel_msrs_reset(vcpu, init);
 	keel_fpu_reset(vcpu, init);

@@ -12,6 +12,7 @@
  */
 #include <linux/kernel.h>
 #include <linux/ktime.h>
+#include <linux/kvm_para.h>
 #include <linux/math64.h>
 #include <linux/seqlock.h>
 #include <linux/spinlock.h>
@@ -288,6 +289,35 @@ int keel_clock_set_msr(struct keel_vcpu *vcpu, u32 msr, u64 value)
 	if (value & SYSTEM_TIME_ON)
 		keel_request(vcpu, KEEL_REQ_CLOCK);
 	return 0;
+}
+
+/**
+ * keel_clock_pairing() - KVM_HC_CLOCK_PAIRING: the host's time of day and the guest's TSC
+ * @vcpu: the virtual CPU
+ * @gpa: where the guest wants a struct kvm_clock_pairing
+ * @type: which clock
+ *
+ * Context: vCPU loaded, mutex held, may sleep.
+ * Return: 0; -KVM_EOPNOTSUPP for another clock than the time of day, or when
+ * the host's TSC keeps no time; -KVM_EFAULT.
+ */
+long keel_clock_pairing(struct keel_vcpu *vcpu, gpa_t gpa, u64 type)
+{
+	struct kvm_clock_pairing pairing = {};
+	struct timespec64 now;
+	u64 before, after;
+
+	if (type != KVM_CLOCK_PAIRING_WALLCLOCK || check_tsc_unstable())
+		return -KVM_EOPNOTSUPP;
+	local_irq_disable();
+	before = keel_guest_tsc(vcpu);
+	ktime_get_real_ts64(&now);
+	after = keel_guest_tsc(vcpu);
+	local_irq_enable();
+	pairing.sec = now.tv_sec;
+	pairing.nsec = now.tv_nsec;
+	pairing.tsc = before + (after - before) / 2;
+	return keel_guest_write(vcpu, gpa, &pairing, sizeof(pairing)) ? -KVM_EFAULT : 0;
 }
 
 /* ---- ioctls ---- */

@@ -167,6 +167,7 @@ struct keel_vcpu_clock {
 /* What a guest uses that knows of KVM; its clock is above. */
 struct keel_pv {
 	bool enforce;		/* only what its CPUID says: KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
+	bool unhalted;		/* [A] KVM_HC_KICK_CPU: the next HLT, or this one, is over */
 };
 
 /* regs.c */
@@ -305,5 +306,9 @@ void keel_clock_suspend(void);
 void keel_clock_resume(void);
 void keel_clock_enter(struct keel_vcpu *vcpu);	/* KVM_RUN begins */
 void keel_clock_load(struct keel_vcpu *vcpu);
+long keel_clock_pairing(struct keel_vcpu *vcpu, gpa_t gpa, u64 type);
+
+/* pv.c */
+long keel_hypercall(struct keel_vcpu *vcpu, u64 nr, const u64 arg[4]);
 
 #endif /* KEEL_CPU_H */

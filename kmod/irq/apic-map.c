@@ -3,6 +3,8 @@
  * Which LAPICs a destination names. SDM vol. 3 "Interrupt Distribution
  * Mechanism" and "x2APIC Mode".
  */
+#include <linux/bitmap.h>
+#include <linux/kvm_para.h>
 #include <linux/nospec.h>
 #include <linux/rculist.h>
 #include <linux/slab.h>
@@ -290,4 +292,84 @@ int keel_apic_send(struct keel_vm *vm, struct keel_lapic *src, const struct keel
 	}
 	rcu_read_unlock();
 	return d.found ? d.result : -1;
+}
+
+/* ---- for hypercalls ---- */
+
+/* Under RCU. */
+static struct keel_lapic *find_phys(struct keel_irq *irq, u32 id)
+{
+	const struct keel_apic_map *map = rcu_dereference(irq->map);
+	struct keel_lapic *l;
+
+	if (map && map->phys_unique)
+		return id < map->nr_phys ? map->phys[array_index_nospec(id, map->nr_phys)] : NULL;
+	list_for_each_entry_rcu(l, &irq->apics, node)
+		if (keel_lapic_hw_enabled(l) && phys_id(l) == id)
+			return l;
+	return NULL;
+}
+
+struct keel_vcpu *keel_apic_vcpu(struct keel_vm *vm, u32 apic_id)
+{
+	struct keel_lapic *l;
+
+	rcu_read_lock();
+	l = find_phys(vm->irq, apic_id);
+	rcu_read_unlock();
+	return l ? l->vcpu : NULL;
+}
+
+/* Return: 1 also when the interrupt was pending there already. */
+static int deliver_pv(struct keel_lapic *l, const struct keel_apic_msg *msg)
+{
+	int delivered = keel_lapic_accept(l, msg);
+
+	if (msg->mode == APIC_DM_FIXED || msg->mode == APIC_DM_LOWEST)
+		return keel_lapic_sw_enabled(l);
+	return delivered;
+}
+
+/**
+ * keel_pv_send_ipi() - KVM_HC_SEND_IPI: an interrupt for many CPUs at once
+ * @vm: the VM
+ * @arg: two bitmaps of destinations, the lowest APIC ID in them, and what
+ *	would be written to ICR's lower half, but for destination and shorthand
+ * @width: bits in each bitmap
+ *
+ * Context: any.
+ * Return: how many APICs have taken it, or -KVM_EINVAL, -KVM_EOPNOTSUPP.
+ */
+long keel_pv_send_ipi(struct keel_vm *vm, const u64 arg[4], int width)
+{
+	DECLARE_BITMAP(dest, 128);
+	u32 first = arg[2], icr = arg[3];
+	struct keel_apic_msg msg = {
+		.mode = icr & APIC_MODE_MASK,
+		.vector = icr & APIC_VECTOR_MASK,
+		.ipi = true,
+	};
+	struct keel_lapic *l;
+	unsigned int bit;
+	long count = 0;
+
+	if (vm->irqchip == KEEL_IRQCHIP_NONE)
+		return -KVM_EOPNOTSUPP;
+	if (icr & (APIC_DEST_LOGICAL | APIC_DEST_ALLBUT))
+		return -KVM_EINVAL;
+	if (msg.mode == APIC_DM_INIT && (icr & APIC_INT_LEVELTRIG) && !(icr & APIC_INT_ASSERT))
+		return 0;
+	bitmap_from_u64(dest, arg[0]);
+	bitmap_from_u64(dest + BITS_TO_LONGS(64), arg[1]);
+
+	rcu_read_lock();
+	for_each_set_bit(bit, dest, 128) {
+		u64 id = (u64)first + (bit < 64 ? bit : bit - 64 + width);
+
+		l = id <= U32_MAX ? find_phys(vm->irq, id) : NULL;
+		if (l)
+			count += deliver_pv(l, &msg);
+	}
+	rcu_read_unlock();
+	return count;
 }

@@ -59,6 +59,12 @@ void keel_lapic_queue_sipi(struct keel_vcpu *vcpu);
 int keel_lapic_queue_extint(struct keel_vcpu *vcpu, u8 vector);
 void keel_lapic_set_sipi_vector(struct keel_vcpu *vcpu, u8 vector);
 
+/* ---- apic-map.c ---- */
+/* The vCPU that a physical destination names, or NULL. Any context. */
+struct keel_vcpu *keel_apic_vcpu(struct keel_vm *vm, u32 apic_id);
+/* KVM_HC_SEND_IPI with its arguments; @width: bits in each of its two bitmaps */
+long keel_pv_send_ipi(struct keel_vm *vm, const u64 arg[4], int width);
+
 /* ---- irqchip.c: creation, GET/SET_IRQCHIP ---- */
 int keel_irqchip_create(struct keel_vm *vm);		/* vm->lock held */
 int keel_irqchip_create_split(struct keel_vm *vm, u32 pins);	/* vm->lock held */
