@@ -84,6 +84,16 @@ static inline bool keel_task_is_runnable(struct task_struct *task)
 #endif
 }
 
+/* How long the current task has waited for a CPU, ns; 0 where the kernel does not count it. */
+static inline u64 keel_run_delay(void)
+{
+#ifdef CONFIG_SCHED_INFO
+	return current->sched_info.run_delay;
+#else
+	return 0;
+#endif
+}
+
 /* 6.15 replaced hrtimer_init(). */
 static inline void keel_hrtimer_setup(struct hrtimer *timer,
 				      enum hrtimer_restart (*fn)(struct hrtimer *),

@@ -105,6 +105,13 @@ static int exit_fail_entry(struct keel_vcpu *vcpu)
 	return KEEL_TO_USER;
 }
 
+/* Preemption is on again: what the interrupt wanted has happened. */
+static int exit_interrupt(struct keel_vcpu *vcpu)
+{
+	vcpu->pv.between_insns = false;
+	return KEEL_RESUME;
+}
+
 static int exit_nmi(struct keel_vcpu *vcpu)
 {
 	vcpu->stats.nmi_exits++;
@@ -392,7 +399,7 @@ static int exit_unknown(struct keel_vcpu *vcpu)
 static int (* const handlers[KEEL_NR_EXITS])(struct keel_vcpu *vcpu) = {
 	[KEEL_EXIT_NONE]		= exit_none,
 	[KEEL_EXIT_FAIL_ENTRY]		= exit_fail_entry,
-	[KEEL_EXIT_INTERRUPT]		= exit_none,
+	[KEEL_EXIT_INTERRUPT]		= exit_interrupt,
 	[KEEL_EXIT_NMI]			= exit_nmi,
 	[KEEL_EXIT_IRQ_WINDOW]		= exit_irq_window,
 	[KEEL_EXIT_NMI_WINDOW]		= exit_nmi_window,

@@ -2,6 +2,7 @@
 /*
  * Arguments of ioctls, and the capabilities.
  */
+#include <linux/sched/stat.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <asm/tsc.h>
@@ -116,6 +117,8 @@ int keel_check_extension(struct keel_vm *vm, long cap)
 	case KVM_CAP_XSAVE:
 	case KVM_CAP_XCRS:
 		return boot_cpu_has(X86_FEATURE_XSAVE);
+	case KVM_CAP_STEAL_TIME:
+		return sched_info_on();
 	case KVM_CAP_NR_VCPUS:
 		return min_t(int, num_online_cpus(), KEEL_MAX_VCPUS);
 	}

@@ -133,6 +133,7 @@ enum keel_request {
 	KEEL_REQ_EVENT,		/* interrupts or NMIs may have become deliverable */
 	KEEL_REQ_TLB_FLUSH,	/* guest-linear translations of this vCPU are stale */
 	KEEL_REQ_CLOCK,		/* rewrite the guest's pvclock page */
+	KEEL_REQ_STEAL,		/* tell the guest of stolen time, and that it runs again */
 	KEEL_REQ_TRIPLE_FAULT,	/* give KVM_EXIT_SHUTDOWN */
 	KEEL_REQ_IOAPIC_EOI,	/* give KVM_EXIT_IOAPIC_EOI for vcpu->eoi_vector */
 };

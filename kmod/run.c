@@ -84,6 +84,8 @@ static int serve_requests(struct keel_vcpu *vcpu)
 	}
 	if (keel_take_request(vcpu, KEEL_REQ_CLOCK))
 		keel_clock_update(vcpu);
+	if (keel_take_request(vcpu, KEEL_REQ_STEAL))
+		keel_steal_update(vcpu);
 	if (vcpu->lapic && keel_lapic_has_events(vcpu)) {
 		keel_lapic_accept_events(vcpu);
 		if (vcpu->mp_state != KVM_MP_STATE_RUNNABLE)
@@ -153,6 +155,8 @@ static int enter_guest(struct keel_vcpu *vcpu)
 	keel_guest_trained_predictors();
 	WRITE_ONCE(vcpu->mode, KEEL_OUTSIDE_GUEST);
 	if (vcpu->exit.reason == KEEL_EXIT_INTERRUPT) {
+		/* on a preemptible kernel it may end this thread's turn, too */
+		vcpu->pv.between_insns = true;
 		/* let a tick in while it still counts as the guest's time */
 		local_irq_enable();
 		vcpu->stats.interrupt_exits++;
@@ -208,8 +212,13 @@ static int run_loop(struct keel_vcpu *vcpu)
 			return KEEL_TO_USER;
 		}
 		/* interrupts are on: looked at again with them off, before entry */
-		if (__xfer_to_guest_mode_work_pending() && keel_guest_work())
-			return exit_intr(vcpu);
+		if (__xfer_to_guest_mode_work_pending()) {
+			vcpu->pv.between_insns = true;
+			ret = keel_guest_work();
+			vcpu->pv.between_insns = false;
+			if (ret)
+				return exit_intr(vcpu);
+		}
 	}
 }
 

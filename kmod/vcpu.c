@@ -22,6 +22,7 @@ static void vcpu_sched_in(struct preempt_notifier *pn, int cpu)
 	WRITE_ONCE(vcpu->cpu, cpu);
 	keel_backend->vcpu_load(vcpu, cpu);
 	keel_clock_load(vcpu);
+	keel_steal_load(vcpu);
 }
 
 static void vcpu_sched_out(struct preempt_notifier *pn, struct task_struct *next)
@@ -30,7 +31,10 @@ static void vcpu_sched_out(struct preempt_notifier *pn, struct task_struct *next
 
 	keel_backend->vcpu_put(vcpu);
 	WRITE_ONCE(vcpu->cpu, -1);
-	WRITE_ONCE(vcpu->preempted, keel_task_is_runnable(current));
+	if (keel_task_is_runnable(current)) {
+		WRITE_ONCE(vcpu->preempted, true);
+		keel_steal_preempted(vcpu);
+	}
 }
 
 static struct preempt_ops vcpu_preempt_ops = {
@@ -46,6 +50,7 @@ void keel_vcpu_load(struct keel_vcpu *vcpu)
 	WRITE_ONCE(vcpu->cpu, cpu);
 	keel_backend->vcpu_load(vcpu, cpu);
 	keel_clock_load(vcpu);
+	keel_steal_load(vcpu);
 	put_cpu();
 }
 

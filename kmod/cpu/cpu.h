@@ -167,6 +167,11 @@ struct keel_vcpu_clock {
 /* What a guest uses that knows of KVM; its clock is above. */
 struct keel_pv {
 	bool enforce;		/* only what its CPUID says: KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
+	u64 steal_msr;		/* MSR_KVM_STEAL_TIME as written */
+	u64 run_delay;		/* of the thread, as far as the guest was told */
+	pid_t thread;		/* whose that is */
+	bool between_insns;	/* see keel_steal_preempted() */
+	bool preempted;		/* the guest's memory says so */
 	bool unhalted;		/* [A] KVM_HC_KICK_CPU: the next HLT, or this one, is over */
 };
 
@@ -309,6 +314,10 @@ void keel_clock_load(struct keel_vcpu *vcpu);
 long keel_clock_pairing(struct keel_vcpu *vcpu, gpa_t gpa, u64 type);
 
 /* pv.c */
+int keel_steal_set_msr(struct keel_vcpu *vcpu, u64 value);
+void keel_steal_update(struct keel_vcpu *vcpu);
+void keel_steal_load(struct keel_vcpu *vcpu);
+void keel_steal_preempted(struct keel_vcpu *vcpu);
 long keel_hypercall(struct keel_vcpu *vcpu, u64 nr, const u64 arg[4]);
 
 #endif /* KEEL_CPU_H */

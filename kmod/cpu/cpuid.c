@@ -10,6 +10,7 @@
  * SPEC_CTRL and its kin).
  */
 #include <linux/kernel.h>
+#include <linux/sched/stat.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <asm/cpufeature.h>
@@ -344,7 +345,11 @@ static void add_kvm(void)
 
 	e = add_entry(KVM_CPUID_FEATURES, 0, false);
 	e->eax = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) |
-		 BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
+		 BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_PV_UNHALT) |
+		 BIT(KVM_FEATURE_PV_TLB_FLUSH) | BIT(KVM_FEATURE_PV_SEND_IPI) |
+		 BIT(KVM_FEATURE_PV_SCHED_YIELD) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
+	if (sched_info_on())
+		e->eax |= BIT(KVM_FEATURE_STEAL_TIME);
 }
 
 static bool is_amd(void)

@@ -401,6 +401,21 @@ static int set_kvmclock(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 	return has_kvmclock(vcpu, msr) ? keel_clock_set_msr(vcpu, msr, value) : -EINVAL;
 }
 
+/* ---- KVM's: stolen time ---- */
+
+static int get_steal_time(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host)
+{
+	if (!keel_pv_has(vcpu, KVM_FEATURE_STEAL_TIME))
+		return -EINVAL;
+	*value = vcpu->pv.steal_msr;
+	return 0;
+}
+
+static int set_steal_time(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
+{
+	return keel_steal_set_msr(vcpu, value);
+}
+
 /* ---- the local APIC ---- */
 
 static int set_apic_base(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
@@ -541,6 +556,7 @@ static const struct msr_row rows[] = {
 	ROWS(APIC_BASE_MSR, APIC_BASE_MSR + 0xff, get_x2apic, set_x2apic),
 	ROWS(MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW, get_kvmclock,
 	     set_kvmclock, .flags = LIST),
+	ROW(MSR_KVM_STEAL_TIME, get_steal_time, set_steal_time, .flags = LIST),
 	ROW(MSR_EFER, get_efer, set_efer),
 	ROW(MSR_STAR, get_syscall, set_syscall, .flags = LIST),
 	ROWS(MSR_LSTAR, MSR_CSTAR, get_syscall, set_syscall_address, .flags = LIST),
@@ -671,8 +687,9 @@ void keel_msrs_reset(struct keel_vcpu *vcpu, bool init)
 	struct keel_msrs *m = &vcpu->msrs;
 	int i;
 
-	/* the guest's kernel starts again: its page is other memory by then */
+	/* the guest's kernel starts again: its pages are other memory by then */
 	vcpu->clock.system_time_msr = 0;
+	vcpu->pv.steal_msr = 0;
 	if (init)
 		return;
 

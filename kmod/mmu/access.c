@@ -74,6 +74,23 @@ int keel_guest_write(struct keel_vcpu *vcpu, gpa_t gpa, const void *buf, size_t 
 	return err;
 }
 
+int keel_guest_write_nofault(struct keel_vcpu *vcpu, gpa_t gpa, const void *buf, size_t len)
+{
+	struct keel_vm *vm = vcpu->vm;
+	struct keel_slot *slot;
+	void __user *at;
+	int idx, err = -EFAULT;
+
+	idx = srcu_read_lock(&vm->srcu);
+	slot = slot_access(vm, gpa, true, &at);
+	if (slot && !copy_to_user_nofault(at, buf, in_page(gpa, len))) {
+		keel_mark_dirty(vcpu, slot, keel_gfn(gpa));
+		err = 0;
+	}
+	srcu_read_unlock(&vm->srcu, idx);
+	return err;
+}
+
 int keel_guest_read_entry(struct keel_vm *vm, gpa_t gpa, u64 *entry, int len)
 {
 	void __user *at;

@@ -304,6 +304,13 @@ int keel_reset_dirty_rings(struct keel_vm *vm);
 int keel_guest_read(struct keel_vm *vm, gpa_t gpa, void *buf, size_t len);
 int keel_guest_write(struct keel_vcpu *vcpu, gpa_t gpa, const void *buf, size_t len);
 /**
+ * keel_guest_write_nofault() - write to memory that is there now, within one page
+ *
+ * Context: the VM's mm is current; preemption and interrupts may be off.
+ * Return: 0 or -EFAULT.
+ */
+int keel_guest_write_nofault(struct keel_vcpu *vcpu, gpa_t gpa, const void *buf, size_t len);
+/**
  * keel_guest_cmpxchg() - compare and exchange 1, 2, 4 or 8 aligned bytes
  * @old: what is expected there; what was there, when -EAGAIN
  *
