@@ -47,6 +47,7 @@ static bool must_wake(struct keel_vcpu *vcpu)
 
 static int sleep_until_event(struct keel_vcpu *vcpu)
 {
+	keel_pv_eoi_settle(vcpu);
 	if (rcuwait_wait_event(&vcpu->wait, must_wake(vcpu), TASK_INTERRUPTIBLE))
 		return exit_intr(vcpu);
 
@@ -227,6 +228,7 @@ static void post_run(struct keel_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 
+	keel_pv_eoi_settle(vcpu);
 	keel_need(vcpu, KEEL_RFLAGS);
 	run->if_flag = !!(vcpu->regs.rflags & X86_EFLAGS_IF);
 	run->cr8 = keel_get_cr8(vcpu);

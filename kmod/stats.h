@@ -50,6 +50,7 @@
 	X(insns_emulated)		\
 	X(halt_wakeups)			\
 	X(yields)			\
+	X(pv_eois)			\
 	X(tlb_flushes)
 
 #define KEEL_DECLARE_STAT(name)	u64 name;

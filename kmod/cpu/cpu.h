@@ -172,6 +172,8 @@ struct keel_pv {
 	pid_t thread;		/* whose that is */
 	bool between_insns;	/* see keel_steal_preempted() */
 	bool preempted;		/* the guest's memory says so */
+	u64 eoi_msr;		/* MSR_KVM_PV_EOI_EN as written */
+	bool eoi_offered;	/* the bit there is set, or was: the guest has done its EOI */
 	bool unhalted;		/* [A] KVM_HC_KICK_CPU: the next HLT, or this one, is over */
 };
 
@@ -232,7 +234,7 @@ void keel_queue_page_fault(struct keel_vcpu *vcpu, u64 cr2, u32 error);
 void keel_queue_db(struct keel_vcpu *vcpu, u64 dr6);
 /* a backend found, at an exit, that this event's delivery did not complete */
 void keel_event_requeue(struct keel_vcpu *vcpu, const struct keel_event *event);
-/* choose what the next entry delivers; interrupts on or off, may set windows */
+/* choose what the next entry delivers; may sleep, may set windows */
 void keel_events_inject(struct keel_vcpu *vcpu);
 bool keel_irq_allowed(struct keel_vcpu *vcpu);
 /* did the last exit come while an event was being delivered? */

@@ -304,13 +304,14 @@ static void collect_nmis(struct keel_vcpu *vcpu)
  * keel_events_inject() - give the next entry its event, and ask for windows
  * @vcpu: the vCPU
  *
- * Context: vCPU loaded, mutex held, preemption may be on.
+ * Context: vCPU loaded, mutex held, may sleep.
  */
 void keel_events_inject(struct keel_vcpu *vcpu)
 {
 	struct keel_events *ev = &vcpu->events;
 	bool taken = inject_under_way(vcpu);
 
+	keel_pv_eoi_settle(vcpu);
 	/* the entry has room for one: look again after it */
 	ev->more = ev->exception.injected + ev->nmi.injected + ev->interrupt.injected > 1;
 	if (atomic_read(&vcpu->nmi_queued))
@@ -343,6 +344,7 @@ void keel_events_inject(struct keel_vcpu *vcpu)
 	} else if (ev->want_irq_window) {
 		keel_backend->irq_window(vcpu, true);
 	}
+	keel_pv_eoi_offer(vcpu);
 }
 
 /* ---- ioctls ---- */

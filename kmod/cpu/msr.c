@@ -401,7 +401,7 @@ static int set_kvmclock(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 	return has_kvmclock(vcpu, msr) ? keel_clock_set_msr(vcpu, msr, value) : -EINVAL;
 }
 
-/* ---- KVM's: stolen time ---- */
+/* ---- KVM's: stolen time, interrupts that end without an exit ---- */
 
 static int get_steal_time(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host)
 {
@@ -414,6 +414,26 @@ static int get_steal_time(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host
 static int set_steal_time(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 {
 	return keel_steal_set_msr(vcpu, value);
+}
+
+static int get_pv_eoi(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host)
+{
+	if (!keel_pv_has(vcpu, KVM_FEATURE_PV_EOI))
+		return -EINVAL;
+	*value = vcpu->pv.eoi_msr;
+	return 0;
+}
+
+static int set_pv_eoi(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
+{
+	if (!keel_pv_has(vcpu, KVM_FEATURE_PV_EOI) || (value & 3 & ~KVM_MSR_ENABLED))
+		return -EINVAL;
+	/* unlike the others of its kind it wants memory there, as on KVM */
+	if ((value & KVM_MSR_ENABLED) && !keel_guest_has_ram(vcpu->vm, keel_gfn(value), true))
+		return -EINVAL;
+	keel_pv_eoi_settle(vcpu);
+	vcpu->pv.eoi_msr = value;
+	return 0;
 }
 
 /* ---- the local APIC ---- */
@@ -557,6 +577,7 @@ static const struct msr_row rows[] = {
 	ROWS(MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW, get_kvmclock,
 	     set_kvmclock, .flags = LIST),
 	ROW(MSR_KVM_STEAL_TIME, get_steal_time, set_steal_time, .flags = LIST),
+	ROW(MSR_KVM_PV_EOI_EN, get_pv_eoi, set_pv_eoi, .flags = LIST),
 	ROW(MSR_EFER, get_efer, set_efer),
 	ROW(MSR_STAR, get_syscall, set_syscall, .flags = LIST),
 	ROWS(MSR_LSTAR, MSR_CSTAR, get_syscall, set_syscall_address, .flags = LIST),
@@ -690,6 +711,8 @@ void keel_msrs_reset(struct keel_vcpu *vcpu, bool init)
 	/* the guest's kernel starts again: its pages are other memory by then */
 	vcpu->clock.system_time_msr = 0;
 	vcpu->pv.steal_msr = 0;
+	vcpu->pv.eoi_msr = 0;
+	vcpu->pv.eoi_offered = false;
 	if (init)
 		return;
 

@@ -43,6 +43,15 @@ int keel_irq_pending(struct keel_vcpu *vcpu);
 int keel_irq_ack(struct keel_vcpu *vcpu);
 bool keel_extint_accepted(struct keel_vcpu *vcpu);
 
+/*
+ * PV EOI: the guest ends the interrupt in service by clearing a bit of its memory
+ * (MSR_KVM_PV_EOI_EN). offer: set the bit if nothing has to happen at that EOI.
+ * settle: see whether it was done, and take the offer back; before anybody
+ * looks at what is in service. Owner thread inside KVM_RUN, may sleep.
+ */
+void keel_pv_eoi_offer(struct keel_vcpu *vcpu);
+void keel_pv_eoi_settle(struct keel_vcpu *vcpu);
+
 /* INIT or SIPI waiting? accept: process them, changing mp_state (owner thread). */
 bool keel_lapic_has_events(struct keel_vcpu *vcpu);
 void keel_lapic_accept_events(struct keel_vcpu *vcpu);

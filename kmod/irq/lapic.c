@@ -7,6 +7,7 @@
  * IRR and events, then kick. All other state is the owner thread's.
  */
 #include <linux/bitops.h>
+#include <linux/kvm_para.h>
 #include <linux/rculist.h>
 #include <linux/slab.h>
 
@@ -172,7 +173,7 @@ static void eoi_broadcast(struct keel_lapic *l, u8 vector)
 	}
 }
 
-static void lapic_eoi(struct keel_lapic *l)
+static void end_of_interrupt(struct keel_lapic *l)
 {
 	int vector = highest(l, APIC_ISR);
 
@@ -180,7 +181,65 @@ static void lapic_eoi(struct keel_lapic *l)
 		return;
 	__clear_bit(vector & 31, keel_lapic_vec(l, APIC_ISR, vector));
 	eoi_broadcast(l, vector);
+}
+
+static void lapic_eoi(struct keel_lapic *l)
+{
+	keel_pv_eoi_settle(l->vcpu);
+	end_of_interrupt(l);
 	keel_request(l->vcpu, KEEL_REQ_EVENT);
+}
+
+/* ---- PV EOI: Documentation/virt/kvm/x86/msr.rst ---- */
+
+/* Is there more to do at this vector's EOI than to clear its bit? As eoi_broadcast(). */
+static bool eoi_matters(struct keel_lapic *l, u8 vector)
+{
+	struct keel_vm *vm = l->vcpu->vm;
+
+	return vm->ioapic ? test_bit(vector, vm->ioapic->vectors) :
+			    test_bit(vector, vm->irq->split_eoi);
+}
+
+static gpa_t pv_eoi_gpa(const struct keel_vcpu *vcpu)
+{
+	return vcpu->pv.eoi_msr & ~(u64)KVM_MSR_ENABLED;
+}
+
+void keel_pv_eoi_offer(struct keel_vcpu *vcpu)
+{
+	static const u8 on = KVM_PV_EOI_ENABLED;
+	struct keel_lapic *l = vcpu->lapic;
+	int vector;
+
+	if (likely(!(vcpu->pv.eoi_msr & KVM_MSR_ENABLED)) || !l)
+		return;
+	/*
+	 * What waits has to be injected after the EOI. What comes later makes
+	 * the vCPU look at its events, and so settles.
+	 */
+	vector = highest(l, APIC_ISR);
+	if (vector < 0 || highest(l, APIC_IRR) >= 0 || eoi_matters(l, vector))
+		return;
+	if (!keel_guest_write(vcpu, pv_eoi_gpa(vcpu), &on, sizeof(on)))
+		vcpu->pv.eoi_offered = true;
+}
+
+void keel_pv_eoi_settle(struct keel_vcpu *vcpu)
+{
+	static const u8 off = KVM_PV_EOI_DISABLED;
+	u8 flags;
+
+	if (likely(!vcpu->pv.eoi_offered))
+		return;
+	vcpu->pv.eoi_offered = false;
+	/* memory that went away has no bit set */
+	if (!keel_guest_read(vcpu->vm, pv_eoi_gpa(vcpu), &flags, sizeof(flags)) &&
+	    (flags & KVM_PV_EOI_ENABLED) &&
+	    !keel_guest_write(vcpu, pv_eoi_gpa(vcpu), &off, sizeof(off)))
+		return;
+	end_of_interrupt(vcpu->lapic);
+	vcpu->stats.pv_eois++;
 }
 
 static void set_tpr(struct keel_lapic *l, u32 tpr)
@@ -510,6 +569,7 @@ void keel_lapic_write(struct keel_lapic *l, u32 reg, u32 value)
 
 u32 keel_lapic_read(struct keel_lapic *l, u32 reg)
 {
+	keel_pv_eoi_settle(l->vcpu);
 	switch (reg) {
 	case APIC_PROCPRI:
 		return processor_priority(l);
