@@ -142,6 +142,7 @@ struct keel_backend {
 	const struct keel_table_format *table_format;	/* EPT or NPT */
 	/* KVM_GET_NESTED_STATE's answer for a guest that has no such extension */
 	const struct kvm_nested_state *no_nesting;
+	u8 hypercall;	/* last byte of this CPU's: 0F 01 C1 (VMCALL) or D9 (VMMCALL) */
 
 	/**
 	 * @probe: is this CPU's extension usable?

@@ -155,6 +155,59 @@ static int exit_alignment_check(struct keel_vcpu *vcpu)
 	return KEEL_TO_USER;
 }
 
+/* Documentation/virt/kvm/x86/hypercalls.rst; VMCALL and VMMCALL alike. */
+static int exit_hypercall(struct keel_vcpu *vcpu)
+{
+	u64 *g = vcpu->regs.gpr;
+	u64 mask = keel_mode64(vcpu) ? ~0ULL : U32_MAX;
+	u64 nr = g[KEEL_RAX] & mask;
+	u64 arg[4] = {
+		g[KEEL_RBX] & mask, g[KEEL_RCX] & mask,
+		g[KEEL_RDX] & mask, g[KEEL_RSI] & mask,
+	};
+	long ret = -KVM_EPERM;
+
+	vcpu->stats.hypercall_exits++;
+	trace_keel_hypercall(vcpu, nr, arg[0], arg[1], arg[2], arg[3]);
+	if (!keel_cpl(vcpu))
+		ret = keel_hypercall(vcpu, nr, arg);
+	g[KEEL_RAX] = ret & mask;
+	return keel_skip_instruction(vcpu);
+}
+
+/* Write the last byte of the hypercall at RIP, if the guest could: all other bytes are the same. */
+static bool patch_hypercall(struct keel_vcpu *vcpu)
+{
+	gva_t at = vcpu->regs.rip + 2;
+	struct keel_walk walk;
+
+	if (!keel_mode64(vcpu))
+		at = (u32)(vcpu->regs.seg[KEEL_CS].base + at);
+	return !keel_guest_walk(vcpu, at, KEEL_WALK_WRITE, &walk) &&
+	       !keel_guest_write(vcpu, walk.gpa, &keel_backend->hypercall, 1);
+}
+
+/*
+ * VMCALL is #UD on AMD, VMMCALL on Intel. A guest that executes the other one
+ * (it came from such a CPU, or knows no better) gets its hypercall, and the
+ * CPU's own instruction in place of that one: KVM_X86_QUIRK_FIX_HYPERCALL_INSN.
+ */
+static int exit_undefined_opcode(struct keel_vcpu *vcpu)
+{
+	struct insn insn;
+
+	if (keel_cpl(vcpu) || keel_insn_length(vcpu, &insn) != 3 ||
+	    insn.bytes[0] != 0x0f || insn.bytes[1] != 0x01 ||
+	    (insn.bytes[2] != 0xc1 && insn.bytes[2] != 0xd9) ||
+	    insn.bytes[2] == keel_backend->hypercall)
+		return inject_ud(vcpu);
+	if (patch_hypercall(vcpu))
+		return KEEL_RESUME;
+	/* text that is read-only: KVM would raise #PF here, and the guest die of it */
+	vcpu->exit.insn_len = insn.len;
+	return exit_hypercall(vcpu);
+}
+
 /*
  * #DB and #AC are intercepted because their delivery can raise them again for
  * ever, inside the CPU, where no interrupt gets through (CVE-2015-5307,
@@ -171,6 +224,8 @@ static int exit_exception(struct keel_vcpu *vcpu)
 		break;
 	case X86_TRAP_AC:
 		return exit_alignment_check(vcpu);
+	case X86_TRAP_UD:
+		return exit_undefined_opcode(vcpu);
 	default:
 		if (e->exception.has_error)
 			keel_queue_exception_error(vcpu, e->exception.vector,
@@ -254,26 +309,6 @@ static int exit_wrmsr(struct keel_vcpu *vcpu)
 	trace_keel_msr(vcpu, true, msr, value, err);
 	if (err)
 		return inject_gp(vcpu);
-	return keel_skip_instruction(vcpu);
-}
-
-/* Documentation/virt/kvm/x86/hypercalls.rst; VMCALL and VMMCALL alike. */
-static int exit_hypercall(struct keel_vcpu *vcpu)
-{
-	u64 *g = vcpu->regs.gpr;
-	u64 mask = keel_mode64(vcpu) ? ~0ULL : U32_MAX;
-	u64 nr = g[KEEL_RAX] & mask;
-	u64 arg[4] = {
-		g[KEEL_RBX] & mask, g[KEEL_RCX] & mask,
-		g[KEEL_RDX] & mask, g[KEEL_RSI] & mask,
-	};
-	long ret = -KVM_EPERM;
-
-	vcpu->stats.hypercall_exits++;
-	trace_keel_hypercall(vcpu, nr, arg[0], arg[1], arg[2], arg[3]);
-	if (!keel_cpl(vcpu))
-		ret = keel_hypercall(vcpu, nr, arg);
-	g[KEEL_RAX] = ret & mask;
 	return keel_skip_instruction(vcpu);
 }
 

@@ -92,7 +92,7 @@ static void decode_page_fault(struct keel_exit *e, const struct vmcb *vmcb)
 	e->fault.table = info & NPF_TABLE;
 }
 
-/* Only these three are intercepted. */
+/* #DB, #AC, #UD and #MC: only these are intercepted. */
 static void decode_exception(struct keel_exit *e, struct vmcb *vmcb, u8 vector)
 {
 	e->reason = vector == X86_TRAP_MC ? KEEL_EXIT_MACHINE_CHECK : KEEL_EXIT_EXCEPTION;

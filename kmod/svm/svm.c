@@ -295,7 +295,8 @@ static void init_vmcb(struct svm_vcpu *svm)
 	memset(svm->vmcb, 0, sizeof(*svm->vmcb));
 	for (i = 0; i < ARRAY_SIZE(intercepts); i++)
 		svm_intercept(svm->vmcb, intercepts[i], true);
-	c->intercepts[INTERCEPT_EXCEPTION] = BIT(DB_VECTOR) | BIT(AC_VECTOR) | BIT(MC_VECTOR);
+	c->intercepts[INTERCEPT_EXCEPTION] = BIT(DB_VECTOR) | BIT(AC_VECTOR) | BIT(MC_VECTOR) |
+					       BIT(UD_VECTOR);
 	c->iopm_base_pa = svm_pa(iopm);
 	c->msrpm_base_pa = svm_pa(msrpm);
 	/* host interrupts exit by the host's IF; the guest's CR8 is not the host's */
@@ -834,6 +835,7 @@ const struct keel_backend keel_svm_backend = {
 	.vcpu_size = sizeof(struct svm_vcpu),
 	.table_format = &npt_format,
 	.no_nesting = &svm_no_nesting,
+	.hypercall = 0xd9,
 	.probe = svm_probe,
 	.exit = svm_exit,
 	.cpu_enable = svm_cpu_enable,

@@ -35,10 +35,11 @@ static DEFINE_PER_CPU(struct vmx_cpu, vmx_cpu);
 /*
  * #MC is the host's. #DB and #AC must exit because a guest can make their
  * delivery raise them again, for ever and without an interrupt window; and #DB
- * also because DR6, which it changes, is not in the VMCS.
+ * also because DR6, which it changes, is not in the VMCS. #UD may be the other
+ * vendor's hypercall.
  */
 #define VECTORS_THAT_EXIT	(BIT(X86_TRAP_MC) | BIT(X86_TRAP_DB) |	\
-				 BIT(X86_TRAP_AC))
+				 BIT(X86_TRAP_AC) | BIT(X86_TRAP_UD))
 
 /*
  * Read to flush L1D where no MSR does it: 64 KiB, twice the size of L1D in the
@@ -882,6 +883,7 @@ const struct keel_backend keel_vmx_backend = {
 	.vcpu_size = sizeof(struct vmx_vcpu),
 	.table_format = &vmx_table_format,
 	.no_nesting = &vmx_no_nesting,
+	.hypercall = 0xc1,
 	.probe = vmx_probe_and_allocate,
 	.exit = vmx_exit,
 	.cpu_enable = vmx_cpu_enable,
