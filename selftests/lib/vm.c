@@ -524,9 +524,9 @@ int vm_irq_line(struct vm *vm, u32 gsi, int level)
 	return sys_ioctl(vm->fd, KVM_IRQ_LINE, &irq);
 }
 
-u64 vm_stat(struct vm *vm, const char *name)
+static u64 stat_of(int of, const char *name)
 {
-	int fd = ioctl(vm->fd, KVM_GET_STATS_FD, NULL);
+	int fd = ioctl(of, KVM_GET_STATS_FD, NULL);
 	struct kvm_stats_header head;
 	struct kvm_stats_desc *desc;
 	size_t size;
@@ -548,6 +548,16 @@ u64 vm_stat(struct vm *vm, const char *name)
 		return val;
 	}
 	fail("no statistic %s", name);
+}
+
+u64 vm_stat(struct vm *vm, const char *name)
+{
+	return stat_of(vm->fd, name);
+}
+
+u64 vcpu_stat(struct vcpu *vcpu, const char *name)
+{
+	return stat_of(vcpu->fd, name);
 }
 
 const char *exit_name(u32 reason)

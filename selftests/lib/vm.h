@@ -127,6 +127,7 @@ int vm_slot(struct vm *vm, u32 slot, u32 flags, u64 gpa, u64 size, const void *h
 void *vm_add_slot(struct vm *vm, u32 slot, u32 flags, u64 gpa, u64 size);
 int vm_irq_line(struct vm *vm, u32 gsi, int level);
 u64 vm_stat(struct vm *vm, const char *name);	/* of KVM_GET_STATS_FD */
+u64 vcpu_stat(struct vcpu *vcpu, const char *name);
 void vm_ioctl(struct vm *vm, unsigned long cmd, const void *arg, const char *name);
 #define VM_IOCTL(vm, cmd, arg)	vm_ioctl(vm, cmd, arg, #cmd)
 
