@@ -44,6 +44,7 @@ enum keel_exit_reason {
 	KEEL_EXIT_TASK_SWITCH,
 	KEEL_EXIT_TRIPLE_FAULT,
 	KEEL_EXIT_MACHINE_CHECK,	/* host's; the backend has delivered it */
+	KEEL_EXIT_SOFT_INTERRUPT,	/* INT n, INT3, INTO: deliver it in software */
 	KEEL_EXIT_EMULATE,		/* execute the instruction in software */
 	KEEL_EXIT_UNKNOWN,		/* hw_reason has what the CPU said */
 	KEEL_NR_EXITS,
@@ -102,7 +103,7 @@ enum keel_cr_op { KEEL_CR_WRITE, KEEL_CR_READ, KEEL_CR_CLTS, KEEL_CR_LMSW };
 #define KEEL_TABLES	BIT(5)	/* GDTR, IDTR */
 #define KEEL_PDPTRS	BIT(6)	/* PAE page directory pointers (VMX keeps them) */
 #define KEEL_CRS	BIT(7)	/* CR0, CR4, EFER: software owns them, never read back */
-#define KEEL_DRS	BIT(8)	/* DR7, and DR0-3, DR6 when the guest has them live */
+#define KEEL_DRS	BIT(8)	/* DR7, and DR0-3 when it has breakpoints on: keel_live_dr7() */
 #define KEEL_SYSCALL	BIT(9)	/* STAR, LSTAR, CSTAR, FMASK, KERNEL_GS_BASE, SYSENTER_ */
 #define KEEL_ALL_GROUPS	GENMASK(9, 0)
 
@@ -192,6 +193,8 @@ struct keel_backend {
 	void (*cancel_injection)(struct keel_vcpu *vcpu);
 	void (*irq_window)(struct keel_vcpu *vcpu, bool on);
 	void (*nmi_window)(struct keel_vcpu *vcpu, bool on);
+	/* INT3 exits, as KEEL_EXIT_EXCEPTION or _SOFT_INTERRUPT with RIP on it */
+	void (*intercept_bp)(struct keel_vcpu *vcpu, bool on);
 
 	/*
 	 * forget all translations of this vCPU (guest-linear and

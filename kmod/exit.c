@@ -211,7 +211,7 @@ static int exit_undefined_opcode(struct keel_vcpu *vcpu)
 /*
  * #DB and #AC are intercepted because their delivery can raise them again for
  * ever, inside the CPU, where no interrupt gets through (CVE-2015-5307,
- * CVE-2015-8104). They go back to the guest.
+ * CVE-2015-8104). They go back to the guest. #BP is for debuggers.
  */
 static int exit_exception(struct keel_vcpu *vcpu)
 {
@@ -221,6 +221,10 @@ static int exit_exception(struct keel_vcpu *vcpu)
 	switch (e->exception.vector) {
 	case X86_TRAP_DB:
 		keel_queue_db(vcpu, e->exception.payload);
+		break;
+	case X86_TRAP_BP:
+		if (!keel_debug_take_bp(vcpu))
+			keel_queue_bp(vcpu);
 		break;
 	case X86_TRAP_AC:
 		return exit_alignment_check(vcpu);
@@ -363,7 +367,7 @@ static int exit_dr(struct keel_vcpu *vcpu)
 	}
 	if (keel_cpl(vcpu))
 		return inject_gp(vcpu);
-	if (vcpu->regs.dr7 & KEEL_DR7_GD) {
+	if (keel_live_dr7(vcpu) & KEEL_DR7_GD) {
 		keel_queue_db(vcpu, KEEL_DR6_BD);
 		return KEEL_RESUME;
 	}
@@ -419,6 +423,37 @@ static int exit_task_switch(struct keel_vcpu *vcpu)
 	return keel_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
 }
 
+/* Where a debugger's INT3 exits like this, all other INT n do, too. */
+static int exit_soft_interrupt(struct keel_vcpu *vcpu)
+{
+	struct keel_events *ev = &vcpu->events;
+	struct insn insn;
+	int len = keel_insn_length(vcpu, &insn);
+
+	vcpu->stats.other_exits++;
+	if (len < 0)
+		return KEEL_RESUME;
+	switch (len ? insn.opcode : 0) {
+	case 0xcc:
+		if (!keel_debug_take_bp(vcpu))
+			keel_queue_bp(vcpu);
+		return KEEL_RESUME;
+	case 0xcd:
+		ev->interrupt.vector = insn.imm;
+		break;
+	case 0xce:
+		ev->interrupt.vector = X86_TRAP_OF;
+		break;
+	default:
+		return keel_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
+	}
+	ev->interrupt.injected = true;
+	ev->interrupt.soft = true;
+	ev->interrupt.insn_len = len;
+	keel_request(vcpu, KEEL_REQ_EVENT);
+	return KEEL_RESUME;
+}
+
 static int exit_triple_fault(struct keel_vcpu *vcpu)
 {
 	vcpu->run->exit_reason = KVM_EXIT_SHUTDOWN;
@@ -458,6 +493,7 @@ static int (* const handlers[KEEL_NR_EXITS])(struct keel_vcpu *vcpu) = {
 	[KEEL_EXIT_TASK_SWITCH]		= exit_task_switch,
 	[KEEL_EXIT_TRIPLE_FAULT]	= exit_triple_fault,
 	[KEEL_EXIT_MACHINE_CHECK]	= exit_none,
+	[KEEL_EXIT_SOFT_INTERRUPT]	= exit_soft_interrupt,
 	[KEEL_EXIT_EMULATE]		= keel_emulate,
 	[KEEL_EXIT_UNKNOWN]		= exit_unknown,
 };

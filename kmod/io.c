@@ -481,7 +481,7 @@ static int op_sse_write(void *opaque, unsigned int reg, const u8 *val)
 static int general_detect(struct keel_vcpu *vcpu, struct insn_fault *fault)
 {
 	keel_need(vcpu, KEEL_DRS);
-	if (!(vcpu->regs.dr7 & KEEL_DR7_GD))
+	if (!(keel_live_dr7(vcpu) & KEEL_DR7_GD))
 		return INSN_OK;
 	*fault = (struct insn_fault){ .vector = X86_TRAP_DB };
 	return INSN_FAULT;

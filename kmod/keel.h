@@ -136,6 +136,7 @@ enum keel_request {
 	KEEL_REQ_STEAL,		/* tell the guest of stolen time, and that it runs again */
 	KEEL_REQ_TRIPLE_FAULT,	/* give KVM_EXIT_SHUTDOWN */
 	KEEL_REQ_IOAPIC_EOI,	/* give KVM_EXIT_IOAPIC_EOI for vcpu->eoi_vector */
+	KEEL_REQ_DEBUG,		/* give KVM_EXIT_DEBUG with vcpu->debug.exit */
 };
 
 /*
@@ -173,6 +174,26 @@ struct keel_io {
 	struct keel_io_frag writes[KEEL_MAX_FRAGS];
 };
 
+/* What the instruction that is stepped does with TF. */
+enum keel_step_kind {
+	KEEL_STEP_PLAIN,
+	KEEL_STEP_PUSHF,	/* leaves it in the guest's memory */
+	KEEL_STEP_LOADS_TF,	/* POPF, IRET: what it leaves is the guest's */
+};
+
+/* KVM_SET_GUEST_DEBUG, and a single step under way. */
+struct keel_debug {
+	u32 control;		/* KVM_GUESTDBG_, or 0 */
+	u64 dr[4], dr7;		/* KVM_GUESTDBG_USE_HW_BP: in place of the guest's */
+	bool stepping;		/* TF is ours */
+	bool in_handler;	/* ... and on the stack of an interrupt handler */
+	bool reported;		/* this KVM_RUN has given KVM_EXIT_DEBUG */
+	enum keel_step_kind kind;
+	u64 guest_tf;		/* the guest's own, meanwhile */
+	u64 step_rip;		/* linear */
+	struct kvm_debug_exit_arch exit;	/* for KEEL_REQ_DEBUG */
+};
+
 /**
  * struct keel_vcpu - one virtual CPU
  *
@@ -194,6 +215,7 @@ struct keel_vcpu {
 	/* what the guest sees: registers, events, features */
 	struct keel_regs regs;			/* [O] */
 	struct keel_events events;		/* [O] */
+	struct keel_debug debug;		/* [O] */
 	struct keel_cpuid cpuid;		/* [O] */
 	struct keel_msrs msrs;			/* [O] */
 	struct keel_fpu fpu;			/* [O] */
@@ -291,6 +313,19 @@ static inline struct keel_vcpu *keel_vcpu_by_id(struct keel_vm *vm, u32 id)
 #define keel_for_each_vcpu(vm, id, vcpu)	\
 	xa_for_each(&(vm)->vcpus, id, vcpu)
 
+/* The breakpoints that the guest runs with: its own, or a debugger's. */
+static inline const u64 *keel_live_dr(const struct keel_vcpu *vcpu)
+{
+	return unlikely(vcpu->debug.control & KVM_GUESTDBG_USE_HW_BP) ?
+	       vcpu->debug.dr : vcpu->regs.dr;
+}
+
+static inline u64 keel_live_dr7(const struct keel_vcpu *vcpu)
+{
+	return unlikely(vcpu->debug.control & KVM_GUESTDBG_USE_HW_BP) ?
+	       vcpu->debug.dr7 : vcpu->regs.dr7;
+}
+
 static inline void keel_request(struct keel_vcpu *vcpu, enum keel_request req)
 {
 	/* Pairs with the barrier in the run loop: publish the cause first. */
@@ -315,6 +350,15 @@ int keel_vcpu_run(struct keel_vcpu *vcpu);
 int keel_handle_exit(struct keel_vcpu *vcpu);
 int keel_skip_instruction(struct keel_vcpu *vcpu);
 int keel_internal_error(struct keel_vcpu *vcpu, u32 suberror);
+
+/* debug.c */
+bool keel_debug_take_db(struct keel_vcpu *vcpu, u64 dr6);
+bool keel_debug_take_bp(struct keel_vcpu *vcpu);
+int keel_debug_exit(struct keel_vcpu *vcpu);
+void keel_debug_begin_run(struct keel_vcpu *vcpu);
+void keel_debug_end_run(struct keel_vcpu *vcpu);
+void keel_debug_update(struct keel_vcpu *vcpu);
+int keel_ioctl_set_guest_debug(struct keel_vcpu *vcpu, const struct kvm_guest_debug *dbg);
 
 /* io.c: port and memory-mapped I/O, and the emulator's hands */
 int keel_emulate(struct keel_vcpu *vcpu);

@@ -79,6 +79,8 @@ static int serve_requests(struct keel_vcpu *vcpu)
 		run->eoi.vector = vcpu->eoi_vector;
 		return KEEL_TO_USER;
 	}
+	if (keel_take_request(vcpu, KEEL_REQ_DEBUG))
+		return keel_debug_exit(vcpu);
 	if (keel_take_request(vcpu, KEEL_REQ_TLB_FLUSH)) {
 		vcpu->stats.tlb_flushes++;
 		keel_backend->flush_tlb(vcpu);
@@ -252,6 +254,8 @@ static int begin_run(struct keel_vcpu *vcpu)
 	if (vcpu->events.want_irq_window)
 		keel_request(vcpu, KEEL_REQ_EVENT);
 
+	if (unlikely(vcpu->debug.control))
+		keel_debug_begin_run(vcpu);
 	ret = keel_complete_io(vcpu);
 	if (ret <= 0)
 		return ret;
@@ -309,6 +313,8 @@ int keel_vcpu_run(struct keel_vcpu *vcpu)
 		vcpu->stats.user_exits++;
 
 	keel_fpu_leave(vcpu);
+	if (unlikely(vcpu->debug.control))
+		keel_debug_end_run(vcpu);
 	post_run(vcpu);
 	deactivate_sigset(vcpu);
 	rcu_assign_pointer(vcpu->task, NULL);

@@ -42,6 +42,7 @@
 	X(KEEL_EXIT_MONITOR, "monitor")				\
 	X(KEEL_EXIT_INVALID_OPCODE, "invalid_opcode")		\
 	X(KEEL_EXIT_TASK_SWITCH, "task_switch")			\
+	X(KEEL_EXIT_SOFT_INTERRUPT, "soft_interrupt")		\
 	X(KEEL_EXIT_TRIPLE_FAULT, "triple_fault")		\
 	X(KEEL_EXIT_MACHINE_CHECK, "machine_check")		\
 	X(KEEL_EXIT_EMULATE, "emulate")				\

@@ -257,6 +257,7 @@ VCPU_DATA(keel_ioctl_get_debugregs, struct kvm_debugregs)
 VCPU_DATA(keel_ioctl_set_debugregs, struct kvm_debugregs)
 VCPU_DATA(keel_ioctl_get_events, struct kvm_vcpu_events)
 VCPU_DATA(keel_ioctl_set_events, struct kvm_vcpu_events)
+VCPU_DATA(keel_ioctl_set_guest_debug, struct kvm_guest_debug)
 
 static const struct vcpu_ioctl {
 	unsigned int cmd;
@@ -283,6 +284,7 @@ static const struct vcpu_ioctl {
 	{ KVM_SET_DEBUGREGS, KEEL_COPY_IN, true, vcpu_keel_ioctl_set_debugregs },
 	{ KVM_GET_VCPU_EVENTS, KEEL_COPY_OUT, true, vcpu_keel_ioctl_get_events },
 	{ KVM_SET_VCPU_EVENTS, KEEL_COPY_IN, true, vcpu_keel_ioctl_set_events },
+	{ KVM_SET_GUEST_DEBUG, KEEL_COPY_IN, true, vcpu_keel_ioctl_set_guest_debug },
 	{ KVM_GET_MP_STATE, KEEL_COPY_OUT, true, get_mp_state },
 	{ KVM_SET_MP_STATE, KEEL_COPY_IN, true, set_mp_state },
 	{ KVM_GET_CPUID2, KEEL_COPY_NONE, true, get_cpuid2 },

@@ -97,6 +97,8 @@ void keel_vcpu_reset(struct keel_vcpu *vcpu, bool init)
 	if (vcpu->lapic)
 		keel_lapic_reset(vcpu, init);
 	keel_backend->vcpu_reset(vcpu, init);
+	if (vcpu->debug.control)
+		keel_debug_update(vcpu);
 	keel_request(vcpu, KEEL_REQ_TLB_FLUSH);
 	keel_request(vcpu, KEEL_REQ_EVENT);
 }

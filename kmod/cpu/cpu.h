@@ -20,6 +20,8 @@ struct keel_vm;
 #define KEEL_DR6_BD	BIT(13)		/* access to a debug register under GD */
 #define KEEL_DR6_CAUSES	(0xf | BIT(13) | BIT(14) | BIT(15))
 #define KEEL_DR7_GD	BIT(13)		/* general detect */
+#define KEEL_DR7_FIXED	0x00000400UL
+#define KEEL_DR7_WRITABLE	0xffff2fffUL
 
 /* Hardware order, as ModRM and the CR/DR exits number them. */
 enum keel_gpr {
@@ -232,6 +234,7 @@ void keel_queue_exception(struct keel_vcpu *vcpu, u8 vector);
 void keel_queue_exception_error(struct keel_vcpu *vcpu, u8 vector, u32 error);
 void keel_queue_page_fault(struct keel_vcpu *vcpu, u64 cr2, u32 error);
 void keel_queue_db(struct keel_vcpu *vcpu, u64 dr6);
+void keel_queue_bp(struct keel_vcpu *vcpu);
 /* a backend found, at an exit, that this event's delivery did not complete */
 void keel_event_requeue(struct keel_vcpu *vcpu, const struct keel_event *event);
 /* choose what the next entry delivers; may sleep, may set windows */

@@ -86,7 +86,16 @@ void keel_queue_page_fault(struct keel_vcpu *vcpu, u64 cr2, u32 error)
 /* @dr6: the bits that this debug exception sets */
 void keel_queue_db(struct keel_vcpu *vcpu, u64 dr6)
 {
-	queue_exception(vcpu, X86_TRAP_DB, false, 0, true, dr6);
+	if (likely(!keel_debug_take_db(vcpu, dr6)))
+		queue_exception(vcpu, X86_TRAP_DB, false, 0, true, dr6);
+}
+
+/* An INT3, which RIP is on, has executed. */
+void keel_queue_bp(struct keel_vcpu *vcpu)
+{
+	keel_queue_exception(vcpu, X86_TRAP_BP);
+	vcpu->events.exception.soft = true;
+	vcpu->events.exception.insn_len = 1;
 }
 
 void keel_nmi(struct keel_vcpu *vcpu)
@@ -314,6 +323,8 @@ void keel_events_inject(struct keel_vcpu *vcpu)
 	keel_pv_eoi_settle(vcpu);
 	/* the entry has room for one: look again after it */
 	ev->more = ev->exception.injected + ev->nmi.injected + ev->interrupt.injected > 1;
+	if (unlikely(vcpu->debug.control & KVM_GUESTDBG_BLOCKIRQ))
+		return;
 	if (atomic_read(&vcpu->nmi_queued))
 		collect_nmis(vcpu);
 	if (ev->nmi.pending) {
@@ -436,6 +447,11 @@ int keel_ioctl_set_events(struct keel_vcpu *vcpu, const struct kvm_vcpu_events *
 		ev->exception.pending = e->exception.pending;
 		ev->exception.has_payload = e->exception_has_payload;
 		ev->exception.payload = e->exception_payload;
+	}
+	/* what INT3 and INTO raise is delivered from behind them */
+	if (e->exception.nr == X86_TRAP_BP || e->exception.nr == X86_TRAP_OF) {
+		ev->exception.soft = true;
+		ev->exception.insn_len = 1;
 	}
 
 	ev->interrupt.injected = e->interrupt.injected;

@@ -18,7 +18,6 @@
 /* SDM vol. 3 "Debug Registers": bits that read as one */
 #define DR6_FIXED	0xffff0ff0UL
 #define DR6_VOLATILE	0x0000e00fUL
-#define DR7_FIXED	0x00000400UL
 
 void keel_regs_read(struct keel_vcpu *vcpu, u32 groups)
 {
@@ -63,7 +62,7 @@ void keel_regs_reset(struct keel_vcpu *vcpu, bool init)
 	r->rflags = X86_EFLAGS_FIXED;
 	r->cr0 = cr0;
 	r->dr6 = DR6_FIXED;
-	r->dr7 = DR7_FIXED;
+	r->dr7 = KEEL_DR7_FIXED;
 	for (i = KEEL_ES; i <= KEEL_GS; i++)
 		reset_segment(&r->seg[i], 3, 1);
 	r->seg[KEEL_CS].type = 11;
@@ -328,7 +327,7 @@ int keel_set_dr(struct keel_vcpu *vcpu, int n, u64 value)
 	case 7:
 		if (value >> 32)
 			return -EINVAL;
-		r->dr7 = (value & 0xffff2fffUL) | DR7_FIXED;
+		r->dr7 = (value & KEEL_DR7_WRITABLE) | KEEL_DR7_FIXED;
 		return 0;
 	}
 	return -EINVAL;

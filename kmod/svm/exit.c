@@ -39,6 +39,7 @@ static const struct { u16 code; u8 reason; } plain[] = {
 	{ SVM_EXIT_SKINIT, KEEL_EXIT_INVALID_OPCODE },
 	{ SVM_EXIT_RDPRU, KEEL_EXIT_INVALID_OPCODE },
 	{ SVM_EXIT_RDPMC, KEEL_EXIT_RDPMC },
+	{ SVM_EXIT_SWINT, KEEL_EXIT_SOFT_INTERRUPT },
 };
 
 /* ... and the length of the instruction. */
@@ -92,7 +93,7 @@ static void decode_page_fault(struct keel_exit *e, const struct vmcb *vmcb)
 	e->fault.table = info & NPF_TABLE;
 }
 
-/* #DB, #AC, #UD and #MC: only these are intercepted. */
+/* #DB, #AC, #UD and #MC, and #BP for a debugger: no others are intercepted. */
 static void decode_exception(struct keel_exit *e, struct vmcb *vmcb, u8 vector)
 {
 	e->reason = vector == X86_TRAP_MC ? KEEL_EXIT_MACHINE_CHECK : KEEL_EXIT_EXCEPTION;
@@ -190,7 +191,7 @@ static void finish_iret(struct svm_vcpu *svm)
 
 /*
  * APM 15.7.2 "Intercepts During IDT Interrupt Delivery". INT n, INT3 and INTO
- * are executed again instead: RIP is still on them.
+ * are executed again instead: RIP is still on them, or is put back.
  */
 static void requeue_event(struct svm_vcpu *svm, u32 info, u32 error)
 {
@@ -200,6 +201,7 @@ static void requeue_event(struct svm_vcpu *svm, u32 info, u32 error)
 		.error = error,
 	};
 
+	svm->vcpu.regs.rip -= svm->soft_len;
 	switch (info & SVM_EXITINTINFO_TYPE_MASK) {
 	case SVM_EXITINTINFO_TYPE_INTR:
 		event.type = KEEL_EVENT_INTERRUPT;
@@ -261,6 +263,7 @@ void svm_decode_exit(struct svm_vcpu *svm)
 		requeue_event(svm, c->exit_int_info, c->exit_int_info_err);
 	}
 	c->event_inj = 0;
+	svm->soft_len = 0;
 	c->tlb_ctl = TLB_CONTROL_DO_NOTHING;
 
 	if (unlikely(svm->iret_pending))

@@ -42,6 +42,7 @@ extern struct svm_caps svm_caps;
  * @iret_rip: the IRET that ends the service is there and has not retired yet
  * @nmi_step: single-step the next instruction: an NMI can be taken after it
  * @step_flags: the guest's own TF and RF meanwhile
+ * @soft_len: RIP is by so much behind the INT n that the entry delivers
  */
 struct svm_vcpu {
 	struct keel_vcpu vcpu;	/* first */
@@ -56,6 +57,7 @@ struct svm_vcpu {
 	bool iret_done;		/* ... it retired in this very exit */
 	bool nmi_step;
 	u64 step_flags;
+	u8 soft_len;
 	struct irq_work exit_soon;	/* of this CPU, while the vCPU is on it */
 	u64 loaded_tsc_aux;	/* in the CPU while the vCPU is loaded */
 };

@@ -348,6 +348,7 @@ static void svm_vcpu_reset(struct keel_vcpu *vcpu, bool init)
 	svm->nmi_masked = false;
 	svm->iret_pending = false;
 	svm->nmi_step = false;
+	svm->soft_len = 0;
 	vcpu->regs.dirty = KEEL_ALL_GROUPS;
 }
 
@@ -549,7 +550,7 @@ static void write_regs(struct keel_vcpu *vcpu)
 	if (dirty & KEEL_CRS)
 		write_control_registers(vcpu, vmcb);
 	if (dirty & KEEL_DRS)
-		s->dr7 = r->dr7;
+		s->dr7 = keel_live_dr7(vcpu);
 	if (dirty & KEEL_SYSCALL) {
 		s->star = r->star;
 		s->lstar = r->lstar;
@@ -614,13 +615,13 @@ static noinstr void enter_noinstr(struct svm_vcpu *svm, hpa_t host)
 }
 
 /* Breakpoints of the guest are in the CPU only while it runs. */
-static void load_debug_registers(const struct keel_regs *r)
+static void load_debug_registers(const u64 *dr)
 {
 	set_debugreg(0, 7);	/* not the host's at the guest's addresses */
-	set_debugreg(r->dr[0], 0);
-	set_debugreg(r->dr[1], 1);
-	set_debugreg(r->dr[2], 2);
-	set_debugreg(r->dr[3], 3);
+	set_debugreg(dr[0], 0);
+	set_debugreg(dr[1], 1);
+	set_debugreg(dr[2], 2);
+	set_debugreg(dr[3], 3);
 }
 
 /*
@@ -671,7 +672,7 @@ static void svm_enter(struct keel_vcpu *vcpu)
 	struct vmcb *vmcb = svm->vmcb;
 	struct keel_regs *r = &vcpu->regs;
 	bool xsave = r->cr4 & X86_CR4_OSXSAVE;
-	bool breakpoints = r->dr7 & 0xff;
+	bool breakpoints = keel_live_dr7(vcpu) & 0xff;
 	u64 host_xcr0 = 0;
 
 	write_regs(vcpu);
@@ -682,7 +683,7 @@ static void svm_enter(struct keel_vcpu *vcpu)
 	vmcb->control.exit_code = SVM_EXIT_ERR;
 	vmcb->control.exit_code_hi = SVM_EXIT_ERR;
 	if (unlikely(breakpoints))
-		load_debug_registers(r);
+		load_debug_registers(keel_live_dr(vcpu));
 	if (svm_caps.tsc_aux && svm->loaded_tsc_aux != vcpu->msrs.tsc_aux) {
 		svm->loaded_tsc_aux = vcpu->msrs.tsc_aux;
 		wrmsrl(MSR_TSC_AUX, svm->loaded_tsc_aux);
@@ -725,6 +726,13 @@ static void svm_inject(struct keel_vcpu *vcpu, const struct keel_event *event)
 	struct vmcb_control_area *c = &to_svm(vcpu)->vmcb->control;
 	u32 inj = event->vector | SVM_EVTINJ_VALID;
 
+	/* EVENTINJ pushes RIP as it is, without nRIP save */
+	if (event->type == KEEL_EVENT_SOFT_INTERRUPT || event->type == KEEL_EVENT_SOFT_EXCEPTION) {
+		keel_change(vcpu, KEEL_RIP);
+		to_svm(vcpu)->soft_len = event->insn_len;
+		vcpu->regs.rip += event->insn_len;
+		c->next_rip = vcpu->regs.rip;
+	}
 	switch (event->type) {
 	case KEEL_EVENT_INTERRUPT:
 		inj |= SVM_EVTINJ_TYPE_INTR;
@@ -748,7 +756,11 @@ static void svm_inject(struct keel_vcpu *vcpu, const struct keel_event *event)
 
 static void svm_cancel_injection(struct keel_vcpu *vcpu)
 {
-	to_svm(vcpu)->vmcb->control.event_inj = 0;
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	svm->vmcb->control.event_inj = 0;
+	vcpu->regs.rip -= svm->soft_len;
+	svm->soft_len = 0;
 }
 
 static u32 svm_get_shadow(struct keel_vcpu *vcpu)
@@ -809,6 +821,16 @@ static void svm_nmi_window(struct keel_vcpu *vcpu, bool on)
 	svm->nmi_step = on && (!svm->nmi_masked || svm->iret_pending);
 }
 
+static void svm_intercept_bp(struct keel_vcpu *vcpu, bool on)
+{
+	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
+
+	svm_intercept(vmcb, INTERCEPT_EXCEPTION_OFFSET + BP_VECTOR, on);
+	/* on QEMU's TCG, which has no nRIP save, INT3 exits as INT n only */
+	if (!svm_caps.nrips)
+		svm_intercept(vmcb, INTERCEPT_INTn, on);
+}
+
 static void svm_set_tsc_offset(struct keel_vcpu *vcpu, u64 offset)
 {
 	to_svm(vcpu)->vmcb->control.tsc_offset = offset;
@@ -858,6 +880,7 @@ const struct keel_backend keel_svm_backend = {
 	.cancel_injection = svm_cancel_injection,
 	.irq_window = svm_irq_window,
 	.nmi_window = svm_nmi_window,
+	.intercept_bp = svm_intercept_bp,
 	.flush_tlb = svm_flush_tlb,
 	.set_tsc_offset = svm_set_tsc_offset,
 	.cr_valid = svm_cr_valid,

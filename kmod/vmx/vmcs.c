@@ -379,7 +379,7 @@ void vmx_vmcs_write_regs(struct vmx_vcpu *vmx)
 		vmx_write(GUEST_PDPTR3, regs->pdptr[3]);
 	}
 	if (dirty & KEEL_DRS)
-		vmx_write(GUEST_DR7, regs->dr7);
+		vmx_write(GUEST_DR7, keel_live_dr7(&vmx->vcpu));
 	if (dirty & KEEL_SYSCALL)
 		vmx_write_syscall(vmx);
 	regs->dirty = 0;

@@ -498,15 +498,17 @@ static void vmx_write_host(struct vmx_vcpu *vmx)
 }
 
 /* DR7 is in the VMCS; the addresses are not, and DR6 only changes by software. */
-static void vmx_load_breakpoints(const struct keel_regs *regs)
+static void vmx_load_breakpoints(const struct keel_vcpu *vcpu)
 {
-	if (likely(!(regs->dr7 & (DR_LOCAL_ENABLE_MASK | DR_GLOBAL_ENABLE_MASK))))
+	const u64 *dr = keel_live_dr(vcpu);
+
+	if (likely(!(keel_live_dr7(vcpu) & (DR_LOCAL_ENABLE_MASK | DR_GLOBAL_ENABLE_MASK))))
 		return;
 	set_debugreg(0, 7);
-	set_debugreg(regs->dr[0], 0);
-	set_debugreg(regs->dr[1], 1);
-	set_debugreg(regs->dr[2], 2);
-	set_debugreg(regs->dr[3], 3);
+	set_debugreg(dr[0], 0);
+	set_debugreg(dr[1], 1);
+	set_debugreg(dr[2], 2);
+	set_debugreg(dr[3], 3);
 }
 
 static u64 vmx_guest_xcr0(struct keel_vcpu *vcpu)
@@ -683,7 +685,7 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 	vmx_do_flush(vmx);
 
 	debugctl = get_debugctlmsr();
-	vmx_load_breakpoints(regs);
+	vmx_load_breakpoints(vcpu);
 	xcr0 = vmx_guest_xcr0(vcpu);
 	if (xcr0 != vmx_caps.host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, xcr0);
@@ -862,6 +864,13 @@ static void vmx_nmi_window(struct keel_vcpu *vcpu, bool on)
 		vmx->want.cpu &= ~CPU_BASED_NMI_WINDOW_EXITING;
 }
 
+static void vmx_intercept_bp(struct keel_vcpu *vcpu, bool on)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+
+	vmx->want.exceptions = VECTORS_THAT_EXIT | (on ? BIT(X86_TRAP_BP) : 0);
+}
+
 static void vmx_flush_tlb(struct keel_vcpu *vcpu)
 {
 	to_vmx(vcpu)->flush_tlb = true;
@@ -904,6 +913,7 @@ const struct keel_backend keel_vmx_backend = {
 	.cancel_injection = vmx_cancel_injection,
 	.irq_window = vmx_irq_window,
 	.nmi_window = vmx_nmi_window,
+	.intercept_bp = vmx_intercept_bp,
 	.flush_tlb = vmx_flush_tlb,
 	.set_tsc_offset = vmx_set_tsc_offset,
 	.cr_valid = vmx_cr_valid,
