@@ -60,11 +60,21 @@ bool host_is_amd(void)
 }
 
 /* scripts/host says which emulator it is: Bochs is the one it has for VMX. */
-bool host_is_bochs_svm(void)
+static bool host_is_bochs(void)
 {
 	const char *host = getenv("KEEL_HOST");
 
-	return host && !strcmp(host, "vmx") && host_is_amd();
+	return host && !strcmp(host, "vmx");
+}
+
+bool host_is_bochs_svm(void)
+{
+	return host_is_bochs() && host_is_amd();
+}
+
+bool host_is_bochs_vmx(void)
+{
+	return host_is_bochs() && !host_is_amd();
 }
 
 /* Whether a line that starts with @key has @word, among blanks. */
