@@ -6,6 +6,7 @@
 #include <kunit/test.h>
 #include <linux/kvm.h>
 #include <linux/math64.h>
+#include <linux/sched/stat.h>
 #include <linux/slab.h>
 #include <asm/apicdef.h>
 #include <asm/cpufeature.h>
@@ -208,10 +209,13 @@ static void supported_has_nothing_else(struct kunit *test)
 	if (e)
 		KUNIT_EXPECT_FALSE(test, e->eax & BIT_OF(X86_FEATURE_XSAVES));
 	e = supported_leaf(KVM_CPUID_FEATURES, 0);
-	KUNIT_EXPECT_EQ(test, e->eax, (u32)(BIT(KVM_FEATURE_CLOCKSOURCE) |
-					    BIT(KVM_FEATURE_NOP_IO_DELAY) |
-					    BIT(KVM_FEATURE_CLOCKSOURCE2) |
-					    BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT)));
+	KUNIT_EXPECT_EQ(test, e->eax & ~(u32)BIT(KVM_FEATURE_STEAL_TIME),
+			(u32)(BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) |
+			      BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_PV_EOI) |
+			      BIT(KVM_FEATURE_PV_UNHALT) | BIT(KVM_FEATURE_PV_TLB_FLUSH) |
+			      BIT(KVM_FEATURE_PV_SEND_IPI) | BIT(KVM_FEATURE_PV_SCHED_YIELD) |
+			      BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT)));
+	KUNIT_EXPECT_EQ(test, !!(e->eax & BIT(KVM_FEATURE_STEAL_TIME)), !!sched_info_on());
 }
 
 /* ---- CPUID: what one guest was given ---- */
