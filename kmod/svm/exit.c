@@ -210,9 +210,14 @@ static void requeue_event(struct svm_vcpu *svm, u32 info, u32 error)
 		event.type = KEEL_EVENT_NMI;
 		break;
 	case SVM_EXITINTINFO_TYPE_EXEPT:
-		if (event.vector == X86_TRAP_BP || event.vector == X86_TRAP_OF)
-			return;
 		event.type = KEEL_EVENT_EXCEPTION;
+		if (event.vector != X86_TRAP_BP && event.vector != X86_TRAP_OF)
+			break;
+		/* one that was injected: executed again it would be the debugger's */
+		if (!svm->soft_len)
+			return;
+		event.type = KEEL_EVENT_SOFT_EXCEPTION;
+		event.insn_len = svm->soft_len;
 		break;
 	default:
 		return;
