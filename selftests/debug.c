@@ -39,8 +39,9 @@ static void set_debug(struct vcpu *vcpu, u32 control, u64 dr7, u64 addr)
 
 	if (control)
 		dbg.control |= KVM_GUESTDBG_ENABLE;
+	/* DR6 may also name one that matches and is off (SDM vol. 3, 18.2.3) */
 	for (int i = 0; i < 4; i++)
-		dbg.arch.debugreg[i] = addr;
+		dbg.arch.debugreg[i] = dr7 & DR7_ON(i) ? addr : 0;
 	dbg.arch.debugreg[7] = dr7;
 	VCPU_IOCTL(vcpu, KVM_SET_GUEST_DEBUG, &dbg);
 }
