@@ -240,15 +240,74 @@ static void post_run(struct keel_vcpu *vcpu)
 
 static int begin_run(struct keel_vcpu *vcpu)
 {
+/* ---- KVM_CAP_SYNC_REGS: registers in the run page, without an ioctl ---- */
+
+/* The page is userspace's to change at any time: work on a copy, both ways. */
+union sync_regs_copy {
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+	struct kvm_vcpu_events events;
+};
+
+static void store_sync_regs(struct keel_vcpu *vcpu)
+{
+	struct kvm_sync_regs *page = &vcpu->run->s.regs;
+	u64 want = READ_ONCE(vcpu->run->kvm_valid_regs);
+	union sync_regs_copy copy = {};
+
+	if (want & KVM_SYNC_X86_REGS) {
+		keel_ioctl_get_regs(vcpu, &copy.regs);
+		memcpy(&page->regs, &copy.regs, sizeof(page->regs));
+	}
+	if (want & KVM_SYNC_X86_SREGS) {
+		memset(&copy, 0, sizeof(copy));
+		keel_ioctl_get_sregs(vcpu, &copy.sregs);
+		memcpy(&page->sregs, &copy.sregs, sizeof(page->sregs));
+	}
+	if (want & KVM_SYNC_X86_EVENTS) {
+		memset(&copy, 0, sizeof(copy));
+		keel_ioctl_get_events(vcpu, &copy.events);
+		memcpy(&page->events, &copy.events, sizeof(page->events));
+	}
+}
+
+/* What was taken over is no longer dirty; at an error the rest stays so, as on KVM. */
+static int load_sync_regs(struct keel_vcpu *vcpu, u64 dirty)
+{
+	struct kvm_run *run = vcpu->run;
+	union sync_regs_copy copy;
+
+	if (dirty & KVM_SYNC_X86_REGS) {
+		memcpy(&copy.regs, &run->s.regs.regs, sizeof(copy.regs));
+		keel_ioctl_set_regs(vcpu, &copy.regs);
+		run->kvm_dirty_regs &= ~KVM_SYNC_X86_REGS;
+	}
+	if (dirty & KVM_SYNC_X86_SREGS) {
+		memcpy(&copy.sregs, &run->s.regs.sregs, sizeof(copy.sregs));
+		if (keel_ioctl_set_sregs(vcpu, &copy.sregs))
+			return -EINVAL;
+		run->kvm_dirty_regs &= ~KVM_SYNC_X86_SREGS;
+	}
+	if (dirty & KVM_SYNC_X86_EVENTS) {
+		memcpy(&copy.events, &run->s.regs.events, sizeof(copy.events));
+		if (keel_ioctl_set_events(vcpu, &copy.events))
+			return -EINVAL;
+		run->kvm_dirty_regs &= ~KVM_SYNC_X86_EVENTS;
+	}
+	return 0;
+}
+
 	struct kvm_run *run = vcpu->run;
 	int ret;
 
-	/* KVM_CAP_SYNC_REGS is not offered */
-	if (READ_ONCE(run->kvm_valid_regs) || READ_ONCE(run->kvm_dirty_regs))
+	if ((dirty | READ_ONCE(run->kvm_valid_regs)) & ~(u64)KVM_SYNC_X86_VALID_FIELDS)
 		return -EINVAL;
 	run->flags = 0;
 	vcpu->events.want_irq_window = READ_ONCE(run->request_interrupt_window) &&
 				       vcpu->vm->irqchip != KEEL_IRQCHIP_KERNEL;
+	ret = load_sync_regs(vcpu, dirty);
+	if (ret)
+		return ret;
 	if (!vcpu->lapic && keel_set_cr8(vcpu, READ_ONCE(run->cr8)))
 		return -EINVAL;
 	if (vcpu->events.want_irq_window)
@@ -318,5 +377,6 @@ int keel_vcpu_run(struct keel_vcpu *vcpu)
 	post_run(vcpu);
 	deactivate_sigset(vcpu);
 	rcu_assign_pointer(vcpu->task, NULL);
+	store_sync_regs(vcpu);
 	return ret;
 }

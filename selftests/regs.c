@@ -529,7 +529,7 @@ TEST(run_page)
 	vcpu_complete_io(vcpu);
 	EXPECT_EQ(1, vcpu->run->if_flag);
 	EXPECT_EQ(0xfee00900, vcpu->run->apic_base);
-	/* Registers in the run page are nothing we ask for. */
+	/* There are not that many groups of registers (syncregs.c has the rest). */
 	vcpu->run->kvm_valid_regs = ~0ULL;
 	EXPECT_EQ(-EINVAL, vcpu_run(vcpu));
 	vcpu->run->kvm_valid_regs = 0;
