@@ -118,6 +118,7 @@ static const struct { u16 cap; u32 value; } caps[] = {
 
 int keel_check_extension(struct keel_vm *vm, long cap)
 {
+	{ KVM_CAP_VCPU_ATTRIBUTES, 1 },
 	int i;
 
 	switch (cap) {

@@ -230,6 +230,39 @@ static long enable_cap(struct keel_vcpu *vcpu, void *data, unsigned long arg)
 	}
 }
 
+/* The one attribute there is. */
+static bool attr_known(const struct kvm_device_attr *attr)
+{
+	return attr->group == KVM_VCPU_TSC_CTRL && attr->attr == KVM_VCPU_TSC_OFFSET;
+}
+
+static long has_attr(struct keel_vcpu *vcpu, void *data, unsigned long arg)
+{
+	return attr_known(data) ? 0 : -ENXIO;
+}
+
+static long get_attr(struct keel_vcpu *vcpu, void *data, unsigned long arg)
+{
+	const struct kvm_device_attr *attr = data;
+
+	if (!attr_known(attr))
+		return -ENXIO;
+	return put_user(keel_tsc_get_offset(vcpu), (u64 __user *)attr->addr);
+}
+
+static long set_attr(struct keel_vcpu *vcpu, void *data, unsigned long arg)
+{
+	const struct kvm_device_attr *attr = data;
+	u64 offset;
+
+	if (!attr_known(attr))
+		return -ENXIO;
+	if (get_user(offset, (u64 __user *)attr->addr))
+		return -EFAULT;
+	keel_tsc_set_offset(vcpu, offset);
+	return 0;
+}
+
 static long stats_fd(struct keel_vcpu *vcpu, void *data, unsigned long arg)
 {
 	return keel_vcpu_stats_fd(vcpu);
@@ -303,6 +336,9 @@ static const struct vcpu_ioctl {
 	{ KVM_GET_NESTED_STATE, KEEL_COPY_INOUT, false, get_nested_state },
 	{ KVM_SET_NESTED_STATE, KEEL_COPY_IN, false, set_nested_state },
 	{ KVM_ENABLE_CAP, KEEL_COPY_IN, false, enable_cap },
+	{ KVM_HAS_DEVICE_ATTR, KEEL_COPY_IN, false, has_attr },
+	{ KVM_GET_DEVICE_ATTR, KEEL_COPY_IN, false, get_attr },
+	{ KVM_SET_DEVICE_ATTR, KEEL_COPY_IN, true, set_attr },
 	{ KVM_GET_STATS_FD, KEEL_COPY_NONE, false, stats_fd },
 };
 

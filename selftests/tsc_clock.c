@@ -67,6 +67,65 @@ TEST(tsc_set_by_the_host_is_one_clock)
 	vm_destroy(vm);
 }
 
+static void guest_reads_tsc(void)
+{
+	for (;;)
+		guest_sync(rdtsc() >> 32);
+}
+
+/* What a VMM that migrates uses: exact, where a write of the TSC is a race. */
+TEST(tsc_offset_attribute)
+{
+	struct vm *vm = vm_create(0);
+	struct vcpu *vcpu = vcpu_create(vm), *late;
+	static const u64 offsets[] = { 0, 1ULL << 40, -(1ULL << 40), 1ULL << 62 };
+	u64 offset = 0;
+	struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET,
+		.addr = (uintptr_t)&offset,
+	};
+
+	EXPECT_EQ(1, dev_cap(KVM_CAP_VCPU_ATTRIBUTES));
+	EXPECT_EQ(1, vm_cap(vm, KVM_CAP_VCPU_ATTRIBUTES));
+	vcpu_set_long(vcpu, guest_reads_tsc);
+	EXPECT_EQ(0, sys_ioctl(vcpu->fd, KVM_HAS_DEVICE_ATTR, &attr));
+	for (u32 i = 0; i < ARRAY_SIZE(offsets); i++) {
+		u64 before, after, high;
+
+		offset = offsets[i];
+		EXPECT_EQ(0, sys_ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr));
+		before = (rdtsc() + offset) >> 32;
+		high = guest_run_sync(vcpu);
+		after = (rdtsc() + offset) >> 32;
+		EXPECT_LE((u32)before, (u32)high);
+		EXPECT_GE((u32)after, (u32)high);
+		/* MSR_IA32_TSC_ADJUST has no part in it. */
+		EXPECT_EQ(0, vcpu_get_msr(vcpu, MSR_IA32_TSC_ADJUST));
+		offset = 1;
+		EXPECT_EQ(0, sys_ioctl(vcpu->fd, KVM_GET_DEVICE_ATTR, &attr));
+		EXPECT_EQ(offsets[i], offset);
+	}
+	/* A vCPU that comes later joins the others. */
+	late = vcpu_create(vm);
+	EXPECT_EQ(0, sys_ioctl(late->fd, KVM_GET_DEVICE_ATTR, &attr));
+	EXPECT_EQ(offsets[ARRAY_SIZE(offsets) - 1], offset);
+
+	attr.addr = 0;
+	EXPECT_EQ(-EFAULT, sys_ioctl(vcpu->fd, KVM_GET_DEVICE_ATTR, &attr));
+	EXPECT_EQ(-EFAULT, sys_ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr));
+	EXPECT_EQ(0, sys_ioctl(vcpu->fd, KVM_HAS_DEVICE_ATTR, &attr));
+	attr.attr = 77;
+	EXPECT_EQ(-ENXIO, sys_ioctl(vcpu->fd, KVM_HAS_DEVICE_ATTR, &attr));
+	attr.addr = (uintptr_t)&offset;
+	EXPECT_EQ(-ENXIO, sys_ioctl(vcpu->fd, KVM_GET_DEVICE_ATTR, &attr));
+	EXPECT_EQ(-ENXIO, sys_ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr));
+	attr.attr = KVM_VCPU_TSC_OFFSET;
+	attr.group = 77;
+	EXPECT_EQ(-ENXIO, sys_ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr));
+	EXPECT_EQ(-EFAULT, sys_ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, NULL));
+	vm_destroy(vm);
+}
+
 static volatile u64 tsc_a, tsc_b;
 
 static void guest_tsc_rate(void)

@@ -476,6 +476,40 @@ void keel_tsc_adjust_write(struct keel_vcpu *vcpu, u64 value, bool host)
 }
 
 /**
+ * keel_tsc_get_offset() - KVM_VCPU_TSC_OFFSET: guest's TSC less the CPU's
+ * @vcpu: the virtual CPU
+ */
+u64 keel_tsc_get_offset(struct keel_vcpu *vcpu)
+{
+	return vcpu->clock.tsc_offset + READ_ONCE(tsc_lost);
+}
+
+/**
+ * keel_tsc_set_offset() - set KVM_VCPU_TSC_OFFSET
+ * @vcpu: the virtual CPU
+ * @offset: from the CPU's counter
+ *
+ * As a write of the TSC by userspace, but exact: no time passes between reading
+ * the host's TSC and writing the guest's.
+ *
+ * Context: vCPU loaded, mutex held.
+ */
+void keel_tsc_set_offset(struct keel_vcpu *vcpu, u64 offset)
+{
+	struct keel_vm_clock *clock = &vcpu->vm->clock;
+	unsigned long irqs;
+
+	offset -= READ_ONCE(tsc_lost);
+	spin_lock_irqsave(&clock->lock, irqs);
+	clock->tsc_offset = offset;
+	clock->last_tsc_write = host_tsc_now() + offset;
+	clock->tsc_written = true;
+	clock->last_tsc_ns = ktime_get_boottime_ns();
+	spin_unlock_irqrestore(&clock->lock, irqs);
+	set_tsc_offset(vcpu, offset);
+}
+
+/**
  * keel_tsc_init() - a new vCPU's TSC is that of its VM
  * @vcpu: the virtual CPU
  *

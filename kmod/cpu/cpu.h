@@ -315,6 +315,8 @@ void keel_tsc_adjust_write(struct keel_vcpu *vcpu, u64 value, bool host);
 void keel_clock_suspend(void);
 void keel_clock_resume(void);
 void keel_clock_enter(struct keel_vcpu *vcpu);	/* KVM_RUN begins */
+u64 keel_tsc_get_offset(struct keel_vcpu *vcpu);
+void keel_tsc_set_offset(struct keel_vcpu *vcpu, u64 offset);
 void keel_clock_load(struct keel_vcpu *vcpu);
 long keel_clock_pairing(struct keel_vcpu *vcpu, gpa_t gpa, u64 type);
 
