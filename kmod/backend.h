@@ -203,6 +203,8 @@ struct keel_backend {
 	void (*flush_tlb)(struct keel_vcpu *vcpu);
 	/* guest TSC = host TSC + offset */
 	void (*set_tsc_offset)(struct keel_vcpu *vcpu, u64 offset);
+	/* shall every RDMSR and WRMSR exit, also those that need not? */
+	void (*intercept_all_msrs)(struct keel_vcpu *vcpu, bool on);
 	/* is this CR0/CR4 one the CPU accepts in guest mode? */
 	bool (*cr_valid)(struct keel_vcpu *vcpu, u64 cr0, u64 cr4);
 	/* one line or a few of the hardware state, rate limited by the caller */

@@ -196,7 +196,8 @@ static int exit_undefined_opcode(struct keel_vcpu *vcpu)
 {
 	struct insn insn;
 
-	if (keel_cpl(vcpu) || keel_insn_length(vcpu, &insn) != 3 ||
+	if (keel_quirk_disabled(vcpu->vm, KVM_X86_QUIRK_FIX_HYPERCALL_INSN) ||
+	    keel_cpl(vcpu) || keel_insn_length(vcpu, &insn) != 3 ||
 	    insn.bytes[0] != 0x0f || insn.bytes[1] != 0x01 ||
 	    (insn.bytes[2] != 0xc1 && insn.bytes[2] != 0xd9) ||
 	    insn.bytes[2] == keel_backend->hypercall)
@@ -260,6 +261,8 @@ static int exit_cpuid(struct keel_vcpu *vcpu)
 	u32 function = eax, index = ecx;
 
 	vcpu->stats.cpuid_exits++;
+	if (vcpu->msrs.misc_features & MSR_MISC_FEATURES_ENABLES_CPUID_FAULT && keel_cpl(vcpu))
+		return inject_gp(vcpu);
 	keel_cpuid_eval(vcpu, &eax, &ebx, &ecx, &edx);
 	trace_keel_cpuid(vcpu, function, index, eax, ebx, ecx, edx);
 	g[KEEL_RAX] = eax;
@@ -284,20 +287,73 @@ static int exit_hlt(struct keel_vcpu *vcpu)
 	return KEEL_TO_USER;
 }
 
+static void set_edx_eax(struct keel_vcpu *vcpu, u64 value)
+{
+	vcpu->regs.gpr[KEEL_RAX] = (u32)value;
+	vcpu->regs.gpr[KEEL_RDX] = value >> 32;
+}
+
+/*
+ * An access that failed: userspace's to answer if it has asked for that kind of
+ * failure (KVM_CAP_X86_USER_SPACE_MSR), else #GP.
+ */
+static int msr_failed(struct keel_vcpu *vcpu, bool read, u32 msr, u64 value, int err)
+{
+	struct kvm_run *run = vcpu->run;
+	u32 reason = KVM_MSR_EXIT_REASON_INVAL;
+
+	if (err == -ENOENT)
+		reason = KVM_MSR_EXIT_REASON_UNKNOWN;
+	else if (err == -EPERM)
+		reason = KVM_MSR_EXIT_REASON_FILTER;
+	if (!(READ_ONCE(vcpu->vm->user_msr_reasons) & reason))
+		return inject_gp(vcpu);
+
+	keel_need(vcpu, KEEL_RIP);
+	vcpu->io.rip = vcpu->regs.rip;
+	vcpu->io.pending = read ? KEEL_IO_RDMSR : KEEL_IO_WRMSR;
+	run->exit_reason = read ? KVM_EXIT_X86_RDMSR : KVM_EXIT_X86_WRMSR;
+	run->msr.error = 0;
+	memset(run->msr.pad, 0, sizeof(run->msr.pad));
+	run->msr.reason = reason;
+	run->msr.index = msr;
+	run->msr.data = value;
+	return KEEL_TO_USER;
+}
+
+/**
+ * keel_complete_msr() - userspace has answered an access to an MSR
+ * @vcpu: the vCPU
+ * @read: RDMSR
+ *
+ * Return: KEEL_RESUME, or as keel_skip_instruction().
+ */
+int keel_complete_msr(struct keel_vcpu *vcpu, bool read)
+{
+	/* userspace put the vCPU elsewhere: there is nothing to complete */
+	keel_need(vcpu, KEEL_RIP);
+	if (vcpu->regs.rip != vcpu->io.rip)
+		return KEEL_RESUME;
+	if (READ_ONCE(vcpu->run->msr.error))
+		return inject_gp(vcpu);
+	if (read)
+		set_edx_eax(vcpu, READ_ONCE(vcpu->run->msr.data));
+	return keel_skip_instruction(vcpu);
+}
+
 static int exit_rdmsr(struct keel_vcpu *vcpu)
 {
-	u64 *g = vcpu->regs.gpr;
-	u32 msr = g[KEEL_RCX];
+	u32 msr = vcpu->regs.gpr[KEEL_RCX];
 	u64 value = 0;
-	int err;
+	int err = -EPERM;
 
 	vcpu->stats.rdmsr_exits++;
-	err = keel_get_msr(vcpu, msr, &value, false);
+	if (keel_msr_allowed(vcpu, msr, KVM_MSR_FILTER_READ))
+		err = keel_get_msr(vcpu, msr, &value, false);
 	trace_keel_msr(vcpu, false, msr, value, err);
 	if (err)
-		return inject_gp(vcpu);
-	g[KEEL_RAX] = (u32)value;
-	g[KEEL_RDX] = value >> 32;
+		return msr_failed(vcpu, true, msr, 0, err);
+	set_edx_eax(vcpu, value);
 	return keel_skip_instruction(vcpu);
 }
 
@@ -306,13 +362,14 @@ static int exit_wrmsr(struct keel_vcpu *vcpu)
 	u64 *g = vcpu->regs.gpr;
 	u32 msr = g[KEEL_RCX];
 	u64 value = (u32)g[KEEL_RAX] | g[KEEL_RDX] << 32;
-	int err;
+	int err = -EPERM;
 
 	vcpu->stats.wrmsr_exits++;
-	err = keel_set_msr(vcpu, msr, value, false);
+	if (keel_msr_allowed(vcpu, msr, KVM_MSR_FILTER_WRITE))
+		err = keel_set_msr(vcpu, msr, value, false);
 	trace_keel_msr(vcpu, true, msr, value, err);
 	if (err)
-		return inject_gp(vcpu);
+		return msr_failed(vcpu, false, msr, value, err);
 	return keel_skip_instruction(vcpu);
 }
 
@@ -411,6 +468,20 @@ static int exit_nop(struct keel_vcpu *vcpu)
 	return keel_skip_instruction(vcpu);
 }
 
+/* Never sleeping is allowed: the guest looks again. */
+static int exit_mwait(struct keel_vcpu *vcpu)
+{
+	u32 eax = 1, ebx, ecx = 0, edx;
+
+	vcpu->stats.other_exits++;
+	if (keel_quirk_disabled(vcpu->vm, KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)) {
+		keel_cpuid_eval(vcpu, &eax, &ebx, &ecx, &edx);
+		if (!(ecx & BIT(X86_FEATURE_MWAIT % 32)))
+			return inject_ud(vcpu);
+	}
+	return keel_skip_instruction(vcpu);
+}
+
 static int exit_invalid_opcode(struct keel_vcpu *vcpu)
 {
 	vcpu->stats.other_exits++;
@@ -487,8 +558,8 @@ static int (* const handlers[KEEL_NR_EXITS])(struct keel_vcpu *vcpu) = {
 	[KEEL_EXIT_RDPMC]		= exit_gp,
 	[KEEL_EXIT_WBINVD]		= exit_nop,
 	[KEEL_EXIT_PAUSE]		= exit_nop,
-	[KEEL_EXIT_MWAIT]		= exit_nop,
-	[KEEL_EXIT_MONITOR]		= exit_nop,
+	[KEEL_EXIT_MWAIT]		= exit_mwait,
+	[KEEL_EXIT_MONITOR]		= exit_mwait,
 	[KEEL_EXIT_INVALID_OPCODE]	= exit_invalid_opcode,
 	[KEEL_EXIT_TASK_SWITCH]		= exit_task_switch,
 	[KEEL_EXIT_TRIPLE_FAULT]	= exit_triple_fault,

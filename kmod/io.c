@@ -84,7 +84,7 @@ static void set_rax(struct keel_vcpu *vcpu, u32 value, int size)
 
 /*
  * QEMU's VAPIC option ROM makes its VMM patch the code before this OUT, and
- * counts on RIP being past it (KVM_X86_QUIRK_OUT_7E_INC_RIP).
+ * counts on RIP being past it.
  */
 #define VAPIC_PORT	0x7e
 
@@ -113,7 +113,8 @@ int keel_port_io(struct keel_vcpu *vcpu)
 	vcpu->io.size = size;
 	if (vcpu->exit.io.in) {
 		vcpu->io.pending = KEEL_IO_PORT_IN;
-	} else if (port == VAPIC_PORT) {
+	} else if (port == VAPIC_PORT &&
+		   !keel_quirk_disabled(vcpu->vm, KVM_X86_QUIRK_OUT_7E_INC_RIP)) {
 		int ret = keel_skip_instruction(vcpu);
 
 		if (ret != KEEL_RESUME)
@@ -603,7 +604,7 @@ static int emulation_failed(struct emulation *em, const struct insn *insn)
 	struct kvm_run *run = vcpu->run;
 
 	/* a user program of the guest must not be able to end its machine */
-	if (em->cpu.cpl == 3) {
+	if (em->cpu.cpl == 3 && !READ_ONCE(vcpu->vm->exit_on_emulation_failure)) {
 		keel_queue_exception(vcpu, X86_TRAP_UD);
 		return KEEL_RESUME;
 	}
@@ -730,6 +731,9 @@ int keel_complete_io(struct keel_vcpu *vcpu)
 		return complete_port_io(vcpu, pending == KEEL_IO_PORT_IN);
 	case KEEL_IO_EMULATE:
 		return complete_emulation(vcpu);
+	case KEEL_IO_RDMSR:
+	case KEEL_IO_WRMSR:
+		return keel_complete_msr(vcpu, pending == KEEL_IO_RDMSR);
 	default:
 		return KEEL_RESUME;
 	}

@@ -46,6 +46,7 @@ struct keel_ioapic;
 struct keel_irq;
 struct keel_irq_routing;
 struct keel_lapic;
+struct keel_msr_filter;
 struct keel_pic;
 struct keel_pit;
 
@@ -117,6 +118,13 @@ struct keel_vm {
 	u32 max_vcpu_id;			/* [V] 0: not limited by userspace */
 	u32 dirty_ring_entries;			/* [V] of each vCPU; 0: bitmaps of the slots */
 
+	/* ... and those that may change at any time */
+	u64 disabled_quirks;			/* [A] KVM_CAP_DISABLE_QUIRKS2 */
+	bool hide_platform_info;		/* [A] KVM_CAP_MSR_PLATFORM_INFO */
+	bool exit_on_emulation_failure;		/* [A] KVM_CAP_ of that name */
+	u32 user_msr_reasons;			/* [A] KVM_CAP_X86_USER_SPACE_MSR */
+	struct keel_msr_filter __rcu *msr_filter; /* lock; read under srcu */
+
 	struct keel_vm_stats stats;		/* [A] */
 	struct dentry *debugfs;			/* [C] stats.c's */
 	void *hw;				/* [C] backend's */
@@ -134,6 +142,7 @@ enum keel_request {
 	KEEL_REQ_TLB_FLUSH,	/* guest-linear translations of this vCPU are stale */
 	KEEL_REQ_CLOCK,		/* rewrite the guest's pvclock page */
 	KEEL_REQ_STEAL,		/* tell the guest of stolen time, and that it runs again */
+	KEEL_REQ_MSR_FILTER,	/* the VM's MSR filter came, changed or went */
 	KEEL_REQ_TRIPLE_FAULT,	/* give KVM_EXIT_SHUTDOWN */
 	KEEL_REQ_IOAPIC_EOI,	/* give KVM_EXIT_IOAPIC_EOI for vcpu->eoi_vector */
 	KEEL_REQ_DEBUG,		/* give KVM_EXIT_DEBUG with vcpu->debug.exit */
@@ -158,6 +167,8 @@ enum keel_io_pending {
 	KEEL_IO_PORT_IN,	/* plain IN: take the data, advance RIP */
 	KEEL_IO_PORT_OUT,	/* plain OUT: advance RIP */
 	KEEL_IO_EMULATE,	/* fragments of an emulated instruction */
+	KEEL_IO_RDMSR,		/* take the value, advance RIP; or #GP */
+	KEEL_IO_WRMSR,		/* advance RIP; or #GP */
 };
 
 struct keel_io {
@@ -326,6 +337,19 @@ static inline u64 keel_live_dr7(const struct keel_vcpu *vcpu)
 	       vcpu->debug.dr7 : vcpu->regs.dr7;
 }
 
+/*
+ * Habits of KVM that clients can do without (KVM_CAP_DISABLE_QUIRKS2), those that
+ * keel has: memory is write-back whatever CR0.CD says.
+ */
+#define KEEL_QUIRKS	(KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE | \
+			 KVM_X86_QUIRK_OUT_7E_INC_RIP | KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT | \
+			 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS | KVM_X86_QUIRK_FIX_HYPERCALL_INSN)
+
+static inline bool keel_quirk_disabled(const struct keel_vm *vm, u64 quirk)
+{
+	return READ_ONCE(vm->disabled_quirks) & quirk;
+}
+
 static inline void keel_request(struct keel_vcpu *vcpu, enum keel_request req)
 {
 	/* Pairs with the barrier in the run loop: publish the cause first. */
@@ -350,6 +374,7 @@ int keel_vcpu_run(struct keel_vcpu *vcpu);
 int keel_handle_exit(struct keel_vcpu *vcpu);
 int keel_skip_instruction(struct keel_vcpu *vcpu);
 int keel_internal_error(struct keel_vcpu *vcpu, u32 suberror);
+int keel_complete_msr(struct keel_vcpu *vcpu, bool read);
 
 /* debug.c */
 bool keel_debug_take_db(struct keel_vcpu *vcpu, u64 dr6);

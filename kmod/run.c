@@ -89,6 +89,8 @@ static int serve_requests(struct keel_vcpu *vcpu)
 		keel_clock_update(vcpu);
 	if (keel_take_request(vcpu, KEEL_REQ_STEAL))
 		keel_steal_update(vcpu);
+	if (keel_take_request(vcpu, KEEL_REQ_MSR_FILTER))
+		keel_msr_filter_apply(vcpu);
 	if (vcpu->lapic && keel_lapic_has_events(vcpu)) {
 		keel_lapic_accept_events(vcpu);
 		if (vcpu->mp_state != KVM_MP_STATE_RUNNABLE)
@@ -238,8 +240,6 @@ static void post_run(struct keel_vcpu *vcpu)
 	run->ready_for_interrupt_injection = ready_for_interrupt(vcpu);
 }
 
-static int begin_run(struct keel_vcpu *vcpu)
-{
 /* ---- KVM_CAP_SYNC_REGS: registers in the run page, without an ioctl ---- */
 
 /* The page is userspace's to change at any time: work on a copy, both ways. */
@@ -297,17 +297,20 @@ static int load_sync_regs(struct keel_vcpu *vcpu, u64 dirty)
 	return 0;
 }
 
+static int begin_run(struct keel_vcpu *vcpu)
+{
 	struct kvm_run *run = vcpu->run;
+	u64 dirty = READ_ONCE(run->kvm_dirty_regs);
 	int ret;
 
 	if ((dirty | READ_ONCE(run->kvm_valid_regs)) & ~(u64)KVM_SYNC_X86_VALID_FIELDS)
 		return -EINVAL;
-	run->flags = 0;
-	vcpu->events.want_irq_window = READ_ONCE(run->request_interrupt_window) &&
-				       vcpu->vm->irqchip != KEEL_IRQCHIP_KERNEL;
 	ret = load_sync_regs(vcpu, dirty);
 	if (ret)
 		return ret;
+	run->flags = 0;
+	vcpu->events.want_irq_window = READ_ONCE(run->request_interrupt_window) &&
+				       vcpu->vm->irqchip != KEEL_IRQCHIP_KERNEL;
 	if (!vcpu->lapic && keel_set_cr8(vcpu, READ_ONCE(run->cr8)))
 		return -EINVAL;
 	if (vcpu->events.want_irq_window)
@@ -374,9 +377,9 @@ int keel_vcpu_run(struct keel_vcpu *vcpu)
 	keel_fpu_leave(vcpu);
 	if (unlikely(vcpu->debug.control))
 		keel_debug_end_run(vcpu);
+	store_sync_regs(vcpu);
 	post_run(vcpu);
 	deactivate_sigset(vcpu);
 	rcu_assign_pointer(vcpu->task, NULL);
-	store_sync_regs(vcpu);
 	return ret;
 }

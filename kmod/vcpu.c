@@ -100,6 +100,7 @@ void keel_vcpu_reset(struct keel_vcpu *vcpu, bool init)
 	if (vcpu->debug.control)
 		keel_debug_update(vcpu);
 	keel_request(vcpu, KEEL_REQ_TLB_FLUSH);
+	keel_request(vcpu, KEEL_REQ_MSR_FILTER);
 	keel_request(vcpu, KEEL_REQ_EVENT);
 }
 

@@ -28,6 +28,7 @@ static void vm_free(struct kref *refs)
 	keel_for_each_vcpu(vm, id, vcpu)
 		keel_vcpu_free(vcpu);
 	xa_destroy(&vm->vcpus);
+	keel_msr_filter_destroy(vm);
 	keel_mmu_destroy(vm);
 	keel_slots_destroy(vm);
 	if (keel_backend->vm_destroy)
@@ -358,6 +359,15 @@ static long enable_max_vcpu_id(struct keel_vm *vm, const struct kvm_enable_cap *
 	return 0;
 }
 
+static long enable_user_msr(struct keel_vm *vm, const struct kvm_enable_cap *cap)
+{
+	if (cap->args[0] & ~(u64)(KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN |
+				  KVM_MSR_EXIT_REASON_FILTER))
+		return -EINVAL;
+	WRITE_ONCE(vm->user_msr_reasons, cap->args[0]);
+	return 0;
+}
+
 static long enable_cap(struct keel_vm *vm, void *data, unsigned long arg)
 {
 	const struct kvm_enable_cap *cap = data;
@@ -381,6 +391,27 @@ static long enable_cap(struct keel_vm *vm, void *data, unsigned long arg)
 		break;
 	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
 		vm->triple_fault_event = cap->args[0];
+		break;
+	case KVM_CAP_DISABLE_QUIRKS2:
+		if (cap->args[0] & ~(u64)KEEL_QUIRKS) {
+			err = -EINVAL;
+			break;
+		}
+		fallthrough;
+	case KVM_CAP_DISABLE_QUIRKS:
+		WRITE_ONCE(vm->disabled_quirks, cap->args[0]);
+		break;
+	case KVM_CAP_MSR_PLATFORM_INFO:
+		WRITE_ONCE(vm->hide_platform_info, !cap->args[0]);
+		break;
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
+		if (cap->args[0] & ~1ULL)
+			err = -EINVAL;
+		else
+			WRITE_ONCE(vm->exit_on_emulation_failure, cap->args[0]);
+		break;
+	case KVM_CAP_X86_USER_SPACE_MSR:
+		err = enable_user_msr(vm, cap);
 		break;
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 		err = keel_enable_manual_protect(vm, cap->args[0]);
@@ -425,6 +456,7 @@ VM_DATA(keel_ioctl_register_coalesced,
 	struct kvm_coalesced_mmio_zone)
 VM_DATA(keel_ioctl_unregister_coalesced,
 	struct kvm_coalesced_mmio_zone)
+VM_DATA(keel_ioctl_set_msr_filter, struct kvm_msr_filter)
 VM_DATA(keel_ioctl_get_clock, struct kvm_clock_data)
 VM_DATA(keel_ioctl_set_clock, struct kvm_clock_data)
 
@@ -476,6 +508,7 @@ static const struct vm_ioctl {
 	VM_IOCTL(KVM_IOEVENTFD, KEEL_COPY_IN, vm_keel_ioctl_ioeventfd),
 	VM_IOCTL(KVM_REGISTER_COALESCED_MMIO, KEEL_COPY_IN, vm_keel_ioctl_register_coalesced),
 	VM_IOCTL(KVM_UNREGISTER_COALESCED_MMIO, KEEL_COPY_IN, vm_keel_ioctl_unregister_coalesced),
+	VM_IOCTL(KVM_X86_SET_MSR_FILTER, KEEL_COPY_IN, vm_keel_ioctl_set_msr_filter),
 	VM_IOCTL(KVM_GET_CLOCK, KEEL_COPY_OUT, vm_keel_ioctl_get_clock),
 	VM_IOCTL(KVM_SET_CLOCK, KEEL_COPY_IN, vm_keel_ioctl_set_clock),
 	VM_IOCTL(KVM_GET_TSC_KHZ, KEEL_COPY_NONE, vm_get_tsc_khz),

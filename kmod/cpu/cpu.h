@@ -132,6 +132,9 @@ struct keel_msrs {
 	u64 hwcr;
 	u64 arch_capabilities;
 	u64 feature_control;
+	u64 power_ctl;
+	u64 platform_info;
+	u64 misc_features;
 };
 
 struct keel_fpu {
@@ -269,7 +272,8 @@ long keel_ioctl_get_cpuid2(struct keel_vcpu *vcpu, struct kvm_cpuid2 __user *u);
  * @host: from userspace: bypasses what only the guest is held to
  *
  * Context: vCPU loaded, mutex held, may sleep.
- * Return: 0, or -EINVAL for what raises #GP (or ends KVM_{GET,SET}_MSRS).
+ * Return: 0; or, for what raises #GP (or ends KVM_{GET,SET}_MSRS), -ENOENT when
+ * there is no such MSR, -EINVAL otherwise.
  */
 int keel_get_msr(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host);
 int keel_set_msr(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host);
@@ -281,6 +285,12 @@ long keel_ioctl_msr_feature_index_list(struct kvm_msr_list __user *u);
 long keel_ioctl_get_feature_msrs(struct kvm_msrs __user *u);
 long keel_ioctl_get_msrs(struct keel_vcpu *vcpu, struct kvm_msrs __user *u);
 long keel_ioctl_set_msrs(struct keel_vcpu *vcpu, struct kvm_msrs __user *u);
+
+/* msr-filter.c */
+int keel_ioctl_set_msr_filter(struct keel_vm *vm, const struct kvm_msr_filter *f);
+bool keel_msr_allowed(struct keel_vcpu *vcpu, u32 msr, u32 access);
+void keel_msr_filter_apply(struct keel_vcpu *vcpu);
+void keel_msr_filter_destroy(struct keel_vm *vm);	/* nobody uses it any more */
 
 /* fpu.c */
 int keel_fpu_init(struct keel_vcpu *vcpu);
@@ -305,6 +315,8 @@ void keel_vm_clock_init(struct keel_vm *vm);
 u64 keel_vm_clock_ns(struct keel_vm *vm, u64 *host_tsc);
 u64 keel_guest_tsc(struct keel_vcpu *vcpu);
 void keel_tsc_write(struct keel_vcpu *vcpu, u64 value, bool host);
+u64 keel_tsc_get_offset(struct keel_vcpu *vcpu);
+void keel_tsc_set_offset(struct keel_vcpu *vcpu, u64 offset);
 void keel_tsc_init(struct keel_vcpu *vcpu);
 int keel_clock_set_msr(struct keel_vcpu *vcpu, u32 msr, u64 value);
 void keel_clock_update(struct keel_vcpu *vcpu);
@@ -315,8 +327,6 @@ void keel_tsc_adjust_write(struct keel_vcpu *vcpu, u64 value, bool host);
 void keel_clock_suspend(void);
 void keel_clock_resume(void);
 void keel_clock_enter(struct keel_vcpu *vcpu);	/* KVM_RUN begins */
-u64 keel_tsc_get_offset(struct keel_vcpu *vcpu);
-void keel_tsc_set_offset(struct keel_vcpu *vcpu, u64 offset);
 void keel_clock_load(struct keel_vcpu *vcpu);
 long keel_clock_pairing(struct keel_vcpu *vcpu, gpa_t gpa, u64 type);
 

@@ -607,6 +607,11 @@ static void update_runtime(struct keel_vcpu *vcpu, struct kvm_cpuid_entry2 *e)
 		e->edx &= ~BIT(F(APIC) % 32);
 		if (vcpu->msrs.apic_base & MSR_IA32_APICBASE_ENABLE)
 			e->edx |= BIT(F(APIC) % 32);
+		if (keel_quirk_disabled(vcpu->vm, KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT)) {
+			e->ecx &= ~BIT(F(MWAIT) % 32);
+			if (vcpu->msrs.misc_enable & MSR_IA32_MISC_ENABLE_MWAIT)
+				e->ecx |= BIT(F(MWAIT) % 32);
+		}
 		break;
 	case 7:
 		if (e->index == 0)

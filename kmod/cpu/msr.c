@@ -468,6 +468,22 @@ static int set_tsc_deadline(struct keel_vcpu *vcpu, u32 msr, u64 value, bool hos
 
 /* ---- odds and ends that Linux touches ---- */
 
+/* Firmware's switch of MONITOR/MWAIT, with the quirk disabled: see update_runtime(). */
+static int set_misc_enable(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
+{
+	const struct kvm_cpuid_entry2 *leaf1;
+
+	if (keel_quirk_disabled(vcpu->vm, KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT) &&
+	    (value ^ vcpu->msrs.misc_enable) & MSR_IA32_MISC_ENABLE_MWAIT) {
+		/* SDM vol. 4, IA32_MISC_ENABLE[18]: #GP without SSE3 */
+		leaf1 = keel_cpuid_find(vcpu, 1, 0);
+		if (!leaf1 || !(leaf1->ecx & BIT(X86_FEATURE_XMM3 % 32)))
+			return -EINVAL;
+	}
+	vcpu->msrs.misc_enable = value;
+	return 0;
+}
+
 /* The guest starts an update by writing; there is none to be had. */
 static int set_ucode_rev(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 {
@@ -506,6 +522,35 @@ static int set_hwcr(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 	return 0;
 }
 
+/*
+ * CPUID faulting: PLATFORM_INFO says that it is there, MISC_FEATURES_ENABLES
+ * has CPUID raise #GP outside ring 0.
+ */
+static int get_platform_info(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host)
+{
+	if (!host && READ_ONCE(vcpu->vm->hide_platform_info))
+		return -EINVAL;
+	*value = vcpu->msrs.platform_info;
+	return 0;
+}
+
+static int set_platform_info(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
+{
+	if (!host || (vcpu->msrs.misc_features && !(value & MSR_PLATFORM_INFO_CPUID_FAULT)))
+		return -EINVAL;
+	vcpu->msrs.platform_info = value;
+	return 0;
+}
+
+static int set_misc_features(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
+{
+	if (value & ~(u64)MSR_MISC_FEATURES_ENABLES_CPUID_FAULT ||
+	    (value && !(vcpu->msrs.platform_info & MSR_PLATFORM_INFO_CPUID_FAULT)))
+		return -EINVAL;
+	vcpu->msrs.misc_features = value;
+	return 0;
+}
+
 /* Is LFENCE serializing? A fact of the host, which the guest may set again. */
 static int get_de_cfg(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host)
 {
@@ -539,11 +584,12 @@ static const struct msr_row rows[] = {
 	ROW(MSR_IA32_UCODE_REV, NULL, set_ucode_rev, AT(ucode_rev), .flags = LIST),
 	/* P6 performance counters: Linux tries them and finds none */
 	ROWS(MSR_P6_PERFCTR0, MSR_P6_PERFCTR1, get_zero, set_ignored),
-	ROW(MSR_PLATFORM_INFO, get_zero, set_zero),
+	ROW(MSR_PLATFORM_INFO, get_platform_info, set_platform_info, .flags = LIST),
 	ROW(MSR_MTRRcap, get_mtrr_cap, set_unchanged, .flags = LIST),
 	ROW(MSR_IA32_ARCH_CAPABILITIES, NULL, NULL, AT(arch_capabilities),
 	    .flags = HOST_ONLY),
-	ROW(MSR_MISC_FEATURES_ENABLES, get_zero, set_zero),
+	ROW(MSR_MISC_FEATURES_ENABLES, NULL, set_misc_features, AT(misc_features),
+	    .flags = LIST),
 	ROW(MSR_IA32_SYSENTER_CS, get_syscall, set_syscall, .flags = LIST),
 	ROWS(MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, get_syscall,
 	     set_sysenter_address, .flags = LIST),
@@ -552,9 +598,10 @@ static const struct msr_row rows[] = {
 	ROW(MSR_IA32_MCG_CTL, get_mcg_ctl, set_mcg_ctl, .flags = LIST),
 	ROWS(MSR_P6_EVNTSEL0, MSR_P6_EVNTSEL1, get_zero, set_ignored),
 	ROW(MSR_IA32_PERF_CTL, get_zero, set_ignored),
-	ROW(MSR_IA32_MISC_ENABLE, NULL, NULL, AT(misc_enable), .flags = LIST),
+	ROW(MSR_IA32_MISC_ENABLE, NULL, set_misc_enable, AT(misc_enable), .flags = LIST),
 	ROW(MSR_IA32_DEBUGCTLMSR, get_zero, set_debugctl),
 	ROWS(MSR_IA32_LASTBRANCHFROMIP, MSR_IA32_LASTINTTOIP, get_zero, set_never),
+	ROW(MSR_IA32_POWER_CTL, NULL, NULL, AT(power_ctl), .flags = LIST),
 	ROWS(MTRRphysBase_MSR(0), MTRRphysMask_MSR(KEEL_VAR_MTRRS - 1), get_mtrr_var,
 	     set_mtrr_var, .flags = LIST),
 	ROW(MSR_MTRRfix64K_00000, get_mtrr_fixed, set_mtrr_fixed, .flags = LIST),
@@ -672,7 +719,7 @@ int keel_get_msr(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host)
 
 	*value = 0;
 	if (!row)
-		return -EINVAL;
+		return -ENOENT;
 	if (row->get)
 		return row->get(vcpu, msr, value, host);
 	*value = *storage(vcpu, row->offset);
@@ -684,7 +731,7 @@ int keel_set_msr(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 	const struct msr_row *row = find_row(msr, host);
 
 	if (!row)
-		return -EINVAL;
+		return -ENOENT;
 	if (row->set)
 		return row->set(vcpu, msr, value, host);
 	if (value & row->reserved)
@@ -725,6 +772,7 @@ void keel_msrs_reset(struct keel_vcpu *vcpu, bool init)
 	m->misc_enable = MSR_IA32_MISC_ENABLE_BTS_UNAVAIL |
 			 MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL;
 	m->feature_control = FEAT_CTL_LOCKED;
+	m->platform_info = MSR_PLATFORM_INFO_CPUID_FAULT;
 	m->hwcr = BIT(MSR_K7_HWCR_TSC_FREQ_SEL_BIT);
 	m->ucode_rev = boot_cpu_data.x86_vendor == X86_VENDOR_INTEL ?
 		       UCODE_REV_INTEL : UCODE_REV_AMD;

@@ -631,11 +631,12 @@ bool keel_lapic_mmio(struct keel_vcpu *vcpu, gpa_t gpa, int len, void *data, boo
 	if (gpa < start || gpa - start >= PAGE_SIZE)
 		return false;
 	/*
-	 * Not in xAPIC mode: nothing is there. As KVM (its quirk
-	 * LAPIC_MMIO_HOLE) keep it from userspace, which may take the page
-	 * for that where MSIs are written.
+	 * Not in xAPIC mode: nothing is there. As KVM keep it from userspace,
+	 * which may take the page for that where MSIs are written.
 	 */
 	if (!keel_lapic_hw_enabled(l) || keel_lapic_x2(l)) {
+		if (keel_quirk_disabled(vcpu->vm, KVM_X86_QUIRK_LAPIC_MMIO_HOLE))
+			return false;
 		if (!write)
 			memset(data, 0xff, len);
 		return true;
@@ -868,7 +869,7 @@ void keel_lapic_reset(struct keel_vcpu *vcpu, bool init)
 	for (lvt = APIC_LVTT; lvt <= APIC_LVTERR; lvt += 0x10)
 		keel_lapic_put_reg(l, lvt, APIC_LVT_MASKED);
 	/* virtual wire, as firmware leaves it and KVM's clients count on */
-	if (bsp)
+	if (bsp && !keel_quirk_disabled(vcpu->vm, KVM_X86_QUIRK_LINT0_REENABLED))
 		keel_lapic_put_reg(l, APIC_LVT0, APIC_DM_EXTINT);
 	atomic_set(&l->esr, 0);
 	WRITE_ONCE(l->extint, -1);

@@ -836,6 +836,13 @@ static void svm_set_tsc_offset(struct keel_vcpu *vcpu, u64 offset)
 	to_svm(vcpu)->vmcb->control.tsc_offset = offset;
 }
 
+static void svm_intercept_all_msrs(struct keel_vcpu *vcpu, bool on)
+{
+	/* the ports' map is all ones, and larger */
+	BUILD_BUG_ON(IOPM_ORDER < MSRPM_ORDER);
+	to_svm(vcpu)->vmcb->control.msrpm_base_pa = svm_pa(on ? iopm : msrpm);
+}
+
 static void svm_dump(struct keel_vcpu *vcpu)
 {
 	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
@@ -883,6 +890,7 @@ const struct keel_backend keel_svm_backend = {
 	.intercept_bp = svm_intercept_bp,
 	.flush_tlb = svm_flush_tlb,
 	.set_tsc_offset = svm_set_tsc_offset,
+	.intercept_all_msrs = svm_intercept_all_msrs,
 	.cr_valid = svm_cr_valid,
 	.dump = svm_dump,
 	.hw_reason_name = svm_reason_name,

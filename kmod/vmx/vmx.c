@@ -887,6 +887,17 @@ static const struct kvm_nested_state vmx_no_nesting = {
 	.hdr.vmx = { .vmxon_pa = ~0ULL, .vmcs12_pa = ~0ULL },
 };
 
+static void vmx_intercept_all_msrs(struct keel_vcpu *vcpu, bool on)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+
+	/* SDM vol. 3 "Instructions That Cause VM Exits Conditionally": without bitmaps all do */
+	if (on)
+		vmx->want.cpu &= ~CPU_BASED_USE_MSR_BITMAPS;
+	else
+		vmx->want.cpu |= CPU_BASED_USE_MSR_BITMAPS;
+}
+
 const struct keel_backend keel_vmx_backend = {
 	.name = "Intel VMX",
 	.vcpu_size = sizeof(struct vmx_vcpu),
@@ -916,6 +927,7 @@ const struct keel_backend keel_vmx_backend = {
 	.intercept_bp = vmx_intercept_bp,
 	.flush_tlb = vmx_flush_tlb,
 	.set_tsc_offset = vmx_set_tsc_offset,
+	.intercept_all_msrs = vmx_intercept_all_msrs,
 	.cr_valid = vmx_cr_valid,
 	.dump = vmx_dump,
 	.hw_reason_name = vmx_hw_reason_name,
