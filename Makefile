@@ -58,6 +58,15 @@ test-more:
 	@scripts/setup test
 	@TESTS_LIST=$(CURDIR)/scripts/tests-more.list scripts/test $(T)
 
+test-clients:
+	@scripts/setup test clients
+	@TESTS_LIST=$(CURDIR)/scripts/tests-clients.list scripts/test $(T)
+
+kvm-selftests:
+	@scripts/setup test clients
+	@scripts/kvm-selftests --series 6.1
+	@scripts/kvm-selftests --series 6.12
+
 # Builds nothing, so that root, who installs, owns nothing in build/.
 install:
 	@[ -n "$(RELEASE)" ]
@@ -102,6 +111,8 @@ help:
 	@echo '                   BACKEND=svm|vmx|ryzen KERNEL=6.1|6.12|small|debug CPUS=n'
 	@echo 'make test          the tests on both backends; T=pattern for some of them'
 	@echo 'make test-more     other kernels, the debug kernel, stock KVM as the oracle'
+	@echo 'make test-clients  programs that were written for KVM, unchanged, on keel'
+	@echo "make kvm-selftests the kernel's own KVM selftests, on stock KVM and on keel"
 	@echo 'make install       what was built: module (KDIR=...), keel, man pages, udev rule;'
 	@echo '                   DESTDIR, PREFIX'
 	@echo 'make uninstall     take them away again'
@@ -110,4 +121,4 @@ help:
 	@echo 'make clean         remove build/ (not the cache in ~/.cache/keel)'
 
 .PHONY: all module modules-all vmm vmm-build selftests selftests-build kernels \
-	sparse run shell test test-more install uninstall clean help
+	sparse run shell test test-more test-clients kvm-selftests install uninstall clean help
