@@ -104,6 +104,8 @@ TEST(dirty_groups_are_taken)
 	struct kvm_sregs sregs;
 	struct kvm_regs regs;
 
+	if (host_is_bochs_svm())
+		SKIP(return, "Bochs 2.7 loads no CR2 at VMRUN; stock KVM fails, too");
 	vcpu->run->kvm_valid_regs = ALL;
 	EXPECT_TRUE(is_step(vcpu));
 
