@@ -253,9 +253,10 @@ static void restore(struct vcpu *vcpu, const struct state *s)
 
 /* ---- is what comes out what was put in? ---- */
 
-static bool same_bytes(const char *what, const void *a, const void *b, size_t size)
+static bool same_bytes(const char *what, const struct state *a, const struct state *b,
+		       size_t at, size_t size)
 {
-	const u8 *x = a, *y = b;
+	const u8 *x = (const u8 *)a + at, *y = (const u8 *)b + at;
 
 	for (size_t i = 0; i < size; i++) {
 		if (x[i] == y[i])
@@ -266,7 +267,7 @@ static bool same_bytes(const char *what, const void *a, const void *b, size_t si
 	return true;
 }
 
-#define SAME(part)	same_bytes(#part, &a->part, &b->part, sizeof(a->part))
+#define SAME(part)	same_bytes(#part, a, b, offsetof(struct state, part), sizeof(a->part))
 
 /* Time goes on, and timers may fire; all else stays. */
 static bool same_msrs(const struct state *a, const struct state *b)
