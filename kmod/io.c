@@ -24,7 +24,7 @@
 
 /* ---- giving accesses to userspace ---- */
 
-static int port_to_user(struct keel_vcpu *vcpu, u16 port, int size, bool in)
+static int port_to_user(struct keel_vcpu *vcpu, u16 port, int size, int count, bool in)
 {
 	struct kvm_run *run = vcpu->run;
 
@@ -32,7 +32,7 @@ static int port_to_user(struct keel_vcpu *vcpu, u16 port, int size, bool in)
 	run->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
 	run->io.size = size;
 	run->io.port = port;
-	run->io.count = 1;
+	run->io.count = count;
 	run->io.data_offset = KVM_PIO_PAGE_OFFSET * PAGE_SIZE;
 	return KEEL_TO_USER;
 }
@@ -44,7 +44,8 @@ static int frag_to_user(struct keel_vcpu *vcpu, const struct keel_io_frag *f, bo
 	if (f->pio) {
 		if (write)
 			memcpy(vcpu->pio_page, f->data, f->len);
-		return port_to_user(vcpu, f->addr, f->len, !write);
+		return port_to_user(vcpu, f->addr, f->len, write ? 1 : 1 + vcpu->io.ahead,
+				    !write);
 	}
 	vcpu->stats.mmio_exits++;
 	run->exit_reason = KVM_EXIT_MMIO;
@@ -122,7 +123,7 @@ int keel_port_io(struct keel_vcpu *vcpu)
 	} else {
 		vcpu->io.pending = KEEL_IO_PORT_OUT;
 	}
-	return port_to_user(vcpu, port, size, vcpu->exit.io.in);
+	return port_to_user(vcpu, port, size, 1, vcpu->exit.io.in);
 }
 
 static int complete_port_io(struct keel_vcpu *vcpu, bool in)
@@ -148,6 +149,8 @@ struct emulation {
 	u8 replayed_reads;	/* answered from the record in this pass */
 	bool committed;		/* an iteration of a REP is complete in this pass */
 	bool wants_read;	/* io.reads[io.nr_reads] is to be asked of userspace */
+	bool probed_ram;	/* the last op_probe_write() found nothing but RAM */
+	unsigned int ahead;	/* reads of the port that can be asked for at once */
 	int err;		/* -EFAULT: guest memory that cannot be had */
 };
 
@@ -235,8 +238,12 @@ static int device_read(struct emulation *em, u64 addr, u8 *buf, u8 len, bool pio
 
 	f = &io->reads[io->nr_reads];
 	*f = (struct keel_io_frag){ .addr = addr, .len = len, .pio = pio };
-	if (pio ? keel_pio_read(vcpu, addr, len, f->data) :
-		  keel_mmio_read(vcpu, addr, len, f->data)) {
+	if (pio && io->ahead) {
+		memcpy(f->data, vcpu->pio_page + io->ahead_at, len);
+		io->ahead_at += len;
+		io->ahead--;
+	} else if (pio ? keel_pio_read(vcpu, addr, len, f->data) :
+			 keel_mmio_read(vcpu, addr, len, f->data)) {
 		em->wants_read = !attention_due(em);
 		return INSN_EXIT;
 	}
@@ -366,9 +373,13 @@ static int op_probe_write(void *opaque, u64 linear, unsigned int len,
 			  struct insn_fault *fault)
 {
 	struct piece p[2];
-	int n = translate(opaque, linear, len, KEEL_WALK_WRITE, p, fault);
+	struct emulation *em = opaque;
+	int n = translate(em, linear, len, KEEL_WALK_WRITE, p, fault);
 
-	return n < 0 ? -n : INSN_OK;
+	if (n < 0)
+		return -n;
+	em->probed_ram = p[0].ram && p[n - 1].ram;
+	return INSN_OK;
 }
 
 static int op_cmpxchg(void *opaque, u64 linear, const void *old, const void *new,
@@ -435,14 +446,16 @@ static bool port_checked(const struct keel_vcpu *vcpu, u16 port, unsigned int si
 	       e->io.in == in;
 }
 
-static int op_io_in(void *opaque, u16 port, unsigned int size, u32 *val,
-		    struct insn_fault *fault)
+static int op_io_in(void *opaque, u16 port, unsigned int size, unsigned int ahead,
+		    u32 *val, struct insn_fault *fault)
 {
 	struct emulation *em = opaque;
 
 	*val = 0;
 	if (!port_checked(em->vcpu, port, size, true))
 		return INSN_UNKNOWN;
+	/* what is written to a device goes to userspace before the next read */
+	em->ahead = em->probed_ram ? ahead : 1;
 	return device_read(opaque, port, (u8 *)val, size, true);
 }
 
@@ -563,6 +576,7 @@ static void emulation_begin(struct emulation *em, struct keel_vcpu *vcpu)
 	em->vcpu = vcpu;
 	em->replayed_reads = 0;
 	em->wants_read = false;
+	em->probed_ram = false;
 	em->committed = false;
 	em->err = 0;
 	memcpy(em->cpu.regs, r->gpr, sizeof(r->gpr));
@@ -677,9 +691,14 @@ static int emulate(struct keel_vcpu *vcpu)
 	if (ret == INSN_FAULT)
 		queue_fault(vcpu, &fault);
 	if (em.wants_read) {
+		const struct keel_io_frag *f = &io->reads[io->nr_reads];
+
 		io->pending = KEEL_IO_EMULATE;
 		io->waiting_read = true;
-		return frag_to_user(vcpu, &io->reads[io->nr_reads], false);
+		/* at most EMU_REP_MAX of them: less than a page */
+		io->ahead = f->pio ? em.ahead - 1 : 0;
+		io->ahead_at = f->len;
+		return frag_to_user(vcpu, f, false);
 	}
 	return next_access(vcpu);
 }

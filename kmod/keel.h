@@ -181,6 +181,8 @@ struct keel_io {
 	u8 nr_writes;		/* of which the first nr_committed have happened */
 	u8 nr_committed;
 	u8 next_write;		/* writes[next_write] is at userspace */
+	u16 ahead;		/* further elements for a REP INS, from userspace ... */
+	u16 ahead_at;		/* ... in the port data page, from here on */
 	struct keel_io_frag reads[KEEL_MAX_FRAGS];
 	struct keel_io_frag writes[KEEL_MAX_FRAGS];
 };

@@ -231,6 +231,44 @@ TEST(string_in)
 	vm_destroy(vm);
 }
 
+#define SECTOR	512
+
+static u8 sector[SECTOR] __attribute__((aligned(SECTOR)));
+
+static void guest_ins_sector(void)
+{
+	u64 rdi = (uintptr_t)sector, rcx = SECTOR / 2;
+
+	asm volatile("rep insw" : "+D"(rdi), "+c"(rcx) : "d"(PORT) : "memory");
+	GUEST_ASSERT_EQ(rcx, 0);
+	guest_done();
+}
+
+/* As firmware reads a disk: not an exit for each word. */
+TEST(string_in_by_the_sector)
+{
+	struct vm *vm = vm_create(0);
+	struct vcpu *vcpu = vcpu_create(vm);
+	unsigned int exits = 0, given = 0;
+
+	vcpu_set_long(vcpu, guest_ins_sector);
+	while (guest_run(vcpu) == UCALL_NONE) {
+		u32 bytes = vcpu->run->io.size * vcpu->run->io.count;
+		u8 *data = io_data(vcpu);
+
+		ASSERT_EQ(KVM_EXIT_IO, vcpu->run->exit_reason);
+		for (u32 i = 0; i < bytes; i++, given++)
+			data[i] = given * 7;
+		exits++;
+	}
+	EXPECT_EQ(SECTOR, given);
+	EXPECT_EQ(1, exits);
+	for (int i = 0; i < SECTOR; i++) {
+		ASSERT_EQ((u8)(i * 7), sector[i]);
+	}
+	vm_destroy(vm);
+}
+
 extern const char real_string_start[], real_string_end[];
 
 /* A string instruction in real mode, from another segment than DS. */

@@ -10,6 +10,7 @@
 
 /* Elements that one call moves before it lets the caller look around. */
 #define EMU_REP_MAX	256
+#define INSN_PAGE_SIZE	4096U
 
 struct emu;
 

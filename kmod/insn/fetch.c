@@ -67,7 +67,7 @@ int insn_fetch(const struct insn_cpu *cpu, const struct insn_ops *ops,
 	memset(insn, 0, sizeof(*insn));
 	while (done < room) {
 		linear = code_linear(cpu, done);
-		n = 4096 - (linear & 4095);
+		n = INSN_PAGE_SIZE - (linear & (INSN_PAGE_SIZE - 1));
 		if (n > room - done)
 			n = room - done;
 		ret = ops->fetch(opaque, linear, bytes + done, n, fault);

@@ -202,10 +202,12 @@ struct insn_ops {
 
 	/*
 	 * Ports, size is 1, 2 or 4; absent: INSN_UNKNOWN. The callee checks the I/O permission
-	 * (CPL, IOPL and the TSS bitmap), if the hardware did not.
+	 * (CPL, IOPL and the TSS bitmap), if the hardware did not. A REP INS will
+	 * read the port @ahead times (or less, when it faults), to the memory of the
+	 * last probe_write() and behind it in that page; all else says 1.
 	 */
-	int (*io_in)(void *opaque, u16 port, unsigned int size, u32 *val,
-		     struct insn_fault *fault);
+	int (*io_in)(void *opaque, u16 port, unsigned int size, unsigned int ahead,
+		     u32 *val, struct insn_fault *fault);
 	int (*io_out)(void *opaque, u16 port, unsigned int size, u32 val,
 		      struct insn_fault *fault);
 

@@ -117,6 +117,19 @@ static int compare(struct string *s, bool cmps)
 	return INSN_OK;
 }
 
+/* How often this INS will read its port for the page that @to is in. */
+static unsigned int reads_ahead(struct string *s, u64 to)
+{
+	u64 left = emu_get_reg(s->e, &s->counter);
+	unsigned int n = (INSN_PAGE_SIZE - (to & (INSN_PAGE_SIZE - 1))) / s->size;
+
+	if (!s->e->insn->rep || s->step < 0 || s->e->cpu->rflags & X86_EFLAGS_TF || !n)
+		return 1;
+	if (n > EMU_REP_MAX)
+		n = EMU_REP_MAX;
+	return n < left ? n : left;
+}
+
 /* The destination is checked first: reading a port cannot be taken back. */
 static int ins(struct string *s)
 {
@@ -129,8 +142,8 @@ static int ins(struct string *s)
 	if (ret == INSN_OK)
 		ret = emu_probe_write(s->e, to, s->size);
 	if (ret == INSN_OK)
-		ret = s->e->ops->io_in(s->e->opaque, port, s->size, &val,
-				       s->e->fault);
+		ret = s->e->ops->io_in(s->e->opaque, port, s->size,
+				       reads_ahead(s, to), &val, s->e->fault);
 	if (ret == INSN_OK)
 		ret = emu_write(s->e, to, &val, s->size);
 	if (ret == INSN_OK)
@@ -263,7 +276,7 @@ int emu_port(struct emu *e)
 	if (opcode & 2)
 		return e->ops->io_out(e->opaque, port, size,
 				      emu_get_reg(e, &acc), e->fault);
-	ret = e->ops->io_in(e->opaque, port, size, &val, e->fault);
+	ret = e->ops->io_in(e->opaque, port, size, 1, &val, e->fault);
 	if (ret == INSN_OK)
 		emu_set_reg(e, &acc, val);
 	return ret;

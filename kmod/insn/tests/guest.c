@@ -180,12 +180,13 @@ static void do_commit(void *opaque)
 	g->commits++;
 }
 
-static int do_in(void *opaque, u16 port, unsigned int size, u32 *val,
-		 struct insn_fault *fault)
+static int do_in(void *opaque, u16 port, unsigned int size, unsigned int ahead,
+		 u32 *val, struct insn_fault *fault)
 {
 	struct access a = { .addr = port, .size = size, .port = true };
 
 	(void)fault;
+	(void)ahead;
 	*val = 0;
 	return device_access(opaque, &a, val);
 }
