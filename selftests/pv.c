@@ -491,8 +491,12 @@ TEST(pv_eoi_saves_exits)
 		ASSERT_EQ(2, guest_run_sync(vcpu));
 		exits[round] = vcpu_stat(vcpu, "exits") - exits[round];
 		EXPECT_EQ(IPIS, eois_left_out + eois_made);
-		/* the first one may not count */
-		EXPECT_EQ(!round, eois_made > 1);
+		/* an exit to the host in the middle of a handler takes the offer back */
+		if (round) {
+			EXPECT_GE(IPIS / 4, eois_made);
+		} else {
+			EXPECT_EQ(IPIS, eois_made);
+		}
 	}
 	guest_run_done(vcpu);
 	TH_LOG("%d interrupts: %llu exits, with PV EOI %llu", IPIS,
@@ -513,8 +517,8 @@ static void guest_waiting_irqs(void)
 	guest_sti_nop();
 	GUEST_ASSERT_EQ(irqs[0x51], 1);
 	GUEST_WAIT((guest_sti_nop(), irqs[0x41]));
+	/* 0x41 is offered, but an exit to the host would have taken that back */
 	GUEST_ASSERT_EQ(offered[0x51], 0);
-	GUEST_ASSERT_EQ(offered[0x41], 1);
 	/* the interrupt that comes after an EOI that was left out */
 	self_ipi(0x41);
 	guest_sti_nop();
