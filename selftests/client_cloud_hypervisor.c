@@ -30,7 +30,7 @@ static struct vm *start(struct __test_metadata *_metadata, struct kvm_cpuid2 **c
 	u64 map = 0xfeffc000;
 
 	CLIENT_REQUIRES(vm->dev, caps);
-	client_create_vm(vm);
+	vm_create_fd(vm);
 	client_msr_list(vm->dev, &msrs);
 	EXPECT_LE(1, vm_cap(vm, KVM_CAP_MAX_VCPUS));
 	ASSERT_EQ(0, sys_ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &map));
@@ -54,18 +54,6 @@ static void guest_main(void)
 		guest_sync(10 + n);
 	}
 	guest_done();
-}
-
-static struct vcpu *add_vcpu(struct vm *vm, struct kvm_cpuid2 *cpuid)
-{
-	struct vcpu *vcpu = vcpu_create_bare(vm, 0);
-
-	client_set_cpuid(vcpu, cpuid, 1U << 24);	/* TSC deadline */
-	client_set_boot_msrs(vcpu);
-	client_set_fpu(vcpu);
-	vcpu_set_long(vcpu, guest_main);
-	client_set_lint(vcpu);
-	return vcpu;
 }
 
 struct fds {
@@ -112,7 +100,7 @@ TEST(boot)
 {
 	struct kvm_cpuid2 *cpuid;
 	struct vm *vm = start(_metadata, &cpuid);
-	struct vcpu *vcpu = add_vcpu(vm, cpuid);
+	struct vcpu *vcpu = client_add_vcpu(vm, guest_main, cpuid);
 	struct fds f;
 
 	guest_handlers[VEC_LEVEL] = on_apic_irq;
@@ -155,7 +143,7 @@ TEST(snapshot)
 {
 	struct kvm_cpuid2 *cpuid;
 	struct vm *vm = start(_metadata, &cpuid), *to;
-	struct vcpu *vcpu = add_vcpu(vm, cpuid);
+	struct vcpu *vcpu = client_add_vcpu(vm, guest_main, cpuid);
 	struct client_vcpu *state = calloc(1, sizeof(*state));
 	struct kvm_clock_data clock = { .flags = 0 };
 	struct kvm_device_attr tsc = {
@@ -206,7 +194,7 @@ TEST(dirty_log)
 	struct vm *vm = start(_metadata, &cpuid);
 	u64 bitmap[LOW_SIZE / PAGE_SIZE / 64];
 	struct kvm_dirty_log log = { .slot = SLOT_LOW, .dirty_bitmap = bitmap };
-	struct vcpu *vcpu = add_vcpu(vm, cpuid);
+	struct vcpu *vcpu = client_add_vcpu(vm, guest_main, cpuid);
 	u32 pages = 0;
 	struct fds f;
 

@@ -25,7 +25,7 @@ static struct vm *start(struct __test_metadata *_metadata, struct kvm_cpuid2 **c
 
 	size = sys_ioctl(vm->dev, KVM_GET_VCPU_MMAP_SIZE, NULL);
 	ASSERT_LE(2 * (int)PAGE_SIZE, size);
-	client_create_vm(vm);
+	vm_create_fd(vm);
 	for (unsigned int i = 0; i < ARRAY_SIZE(ones); i++) {
 		EXPECT_EQ(1, vm_cap(vm, ones[i].cap))
 			TH_LOG("KVM_CAP_%s", ones[i].name);

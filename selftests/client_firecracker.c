@@ -32,7 +32,7 @@ static struct vm *start(struct __test_metadata *_metadata, struct kvm_cpuid2 **c
 	/* Two devices of virtio, a balloon and the RAM at least. */
 	EXPECT_LE(32, sys_ioctl(vm->dev, KVM_CHECK_EXTENSION, (void *)KVM_CAP_NR_MEMSLOTS));
 	*cpuid = client_cpuid(vm->dev, CLIENT_CPUID);
-	client_create_vm(vm);
+	vm_create_fd(vm);
 	client_msr_list(vm->dev, &msrs);
 	/* An error here is fatal; the answer, when not 0, is XSAVE's size. */
 	size = vm_cap(vm, KVM_CAP_XSAVE2);
@@ -127,18 +127,6 @@ static void set_routes(struct __test_metadata *_metadata, struct vm *vm, bool ms
 	ASSERT_EQ(0, sys_ioctl(vm->fd, KVM_SET_GSI_ROUTING, &r));
 }
 
-static struct vcpu *add_vcpu(struct vm *vm, struct kvm_cpuid2 *cpuid)
-{
-	struct vcpu *vcpu = vcpu_create_bare(vm, 0);
-
-	client_set_cpuid(vcpu, cpuid, 1U << 24);	/* TSC deadline */
-	client_set_boot_msrs(vcpu);
-	client_set_fpu(vcpu);
-	vcpu_set_long(vcpu, guest_main);
-	client_set_lint(vcpu);
-	return vcpu;
-}
-
 static void one_round(struct __test_metadata *_metadata, struct vcpu *vcpu,
 		      struct fds *f, u64 n)
 {
@@ -157,7 +145,7 @@ TEST(boot)
 	struct fds f;
 
 	check_leaves(_metadata, cpuid);
-	vcpu = add_vcpu(vm, cpuid);
+	vcpu = client_add_vcpu(vm, guest_main, cpuid);
 	guest_handlers[VEC_LEGACY] = on_apic_irq;
 	guest_handlers[VEC_MSI] = on_apic_irq;
 	set_routes(_metadata, vm, false);
@@ -180,7 +168,7 @@ TEST(snapshot)
 {
 	struct kvm_cpuid2 *cpuid;
 	struct vm *vm = start(_metadata, &cpuid), *to;
-	struct vcpu *vcpu = add_vcpu(vm, cpuid);
+	struct vcpu *vcpu = client_add_vcpu(vm, guest_main, cpuid);
 	struct client_chips chips;
 	struct client_vcpu *state = calloc(1, sizeof(*state));
 	struct fds f;

@@ -76,7 +76,7 @@ static struct vm *start(struct __test_metadata *_metadata)
 	struct client_routes r = { .head.nr = 0 };
 	struct vm *vm = client_open();
 
-	client_create_vm(vm);
+	vm_create_fd(vm);
 	CLIENT_REQUIRES(vm->dev, caps);
 	ASSERT_EQ(0, sys_ioctl(vm->fd, KVM_SET_TSS_ADDR, (void *)0xfffbd000UL));
 	/* Before the chips, and those with an argument that is garbage. */

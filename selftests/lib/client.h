@@ -45,16 +45,6 @@ __attribute__((unused)) static struct vm *client_open(void)
 	return vm;
 }
 
-__attribute__((unused)) static void client_create_vm(struct vm *vm)
-{
-	vm->fd = ioctl(vm->dev, KVM_CREATE_VM, 0);
-	if (vm->fd < 0)
-		fail("KVM_CREATE_VM");
-	vm->run_size = ioctl(vm->dev, KVM_GET_VCPU_MMAP_SIZE, 0);
-	if (vm->run_size < sizeof(struct kvm_run))
-		fail("KVM_GET_VCPU_MMAP_SIZE: %zd", vm->run_size);
-}
-
 /* One call with room for @nent: the clients that do so do not try again. */
 __attribute__((unused)) static struct kvm_cpuid2 *client_cpuid(int dev, u32 nent)
 {
@@ -166,6 +156,20 @@ __attribute__((unused)) static void client_set_fpu(struct vcpu *vcpu)
 	struct kvm_fpu fpu = { .fcw = 0x37f, .mxcsr = 0x1f80 };
 
 	VCPU_IOCTL(vcpu, KVM_SET_FPU, &fpu);
+}
+
+/* A vCPU set up as the clients with a 64-bit boot protocol do it. */
+__attribute__((unused)) static struct vcpu *client_add_vcpu(struct vm *vm, void (*code)(void),
+							    struct kvm_cpuid2 *cpuid)
+{
+	struct vcpu *vcpu = vcpu_create_bare(vm, 0);
+
+	client_set_cpuid(vcpu, cpuid, 1U << 24);	/* TSC deadline */
+	client_set_boot_msrs(vcpu);
+	client_set_fpu(vcpu);
+	vcpu_set_long(vcpu, code);
+	client_set_lint(vcpu);
+	return vcpu;
 }
 
 __attribute__((unused)) static int client_eventfd(void)

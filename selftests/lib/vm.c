@@ -244,17 +244,22 @@ void vm_add_memory(struct vm *vm, unsigned int flags)
 	guest_tables(vm);
 }
 
-struct vm *vm_create(unsigned int flags)
+void vm_create_fd(struct vm *vm)
 {
-	struct vm *vm = calloc(1, sizeof(*vm));
-
-	vm->dev = dev_open();
 	vm->fd = ioctl(vm->dev, KVM_CREATE_VM, 0);
 	if (vm->fd < 0)
 		fail("KVM_CREATE_VM");
 	vm->run_size = ioctl(vm->dev, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (vm->run_size < sizeof(struct kvm_run))
 		fail("KVM_GET_VCPU_MMAP_SIZE: %zd", vm->run_size);
+}
+
+struct vm *vm_create(unsigned int flags)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+
+	vm->dev = dev_open();
+	vm_create_fd(vm);
 	/* VMX without unrestricted guest wants it; all others accept it. */
 	if (ioctl(vm->fd, KVM_SET_TSS_ADDR, 0xfffbd000UL))
 		fail("KVM_SET_TSS_ADDR");

@@ -120,6 +120,7 @@ bool host_write(const char *path, const char *text);
 int dev_cap(long cap);
 int sys_ioctl(int fd, unsigned long cmd, const void *arg);
 
+void vm_create_fd(struct vm *vm);	/* of a VM whose device is open: no memory, nothing set */
 struct vm *vm_create(unsigned int flags);
 void vm_add_memory(struct vm *vm, unsigned int flags);	/* what vm_create() gives */
 void vm_destroy(struct vm *vm);
