@@ -21,7 +21,7 @@ static u64 linear_rip(struct keel_vcpu *vcpu)
 {
 	const struct keel_regs *r = &vcpu->regs;
 
-	keel_need(vcpu, KEEL_RIP | KEEL_SEGS);
+	keel_need(vcpu, KEEL_RIP | KEEL_CS_SS);
 	return keel_mode64(vcpu) ? r->rip : (u32)(r->seg[KEEL_CS].base + r->rip);
 }
 
@@ -110,7 +110,7 @@ static void clean_pushed_flags(struct keel_vcpu *vcpu)
 	u64 linear;
 	u8 byte;
 
-	keel_need(vcpu, KEEL_RSP | KEEL_SEGS);
+	keel_need(vcpu, KEEL_RSP | KEEL_CS_SS);
 	linear = r->gpr[KEEL_RSP_REG];
 	if (!keel_mode64(vcpu)) {
 		if (!r->seg[KEEL_SS].db)

@@ -109,7 +109,7 @@ void keel_vcpu_deliver_sipi(struct keel_vcpu *vcpu, u8 vector)
 {
 	struct kvm_segment *cs = &vcpu->regs.seg[KEEL_CS];
 
-	keel_change(vcpu, KEEL_SEGS | KEEL_RIP);
+	keel_change(vcpu, KEEL_CS_SS | KEEL_RIP);
 	cs->selector = vector << 8;
 	cs->base = vector << 12;
 	vcpu->regs.rip = 0;

@@ -153,7 +153,7 @@ static struct kvm_segment *base_segment(struct keel_vcpu *vcpu, u32 msr)
 
 static int get_segment_base(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host)
 {
-	keel_need(vcpu, KEEL_SEGS);
+	keel_need(vcpu, KEEL_OTHER_SEGS);
 	*value = base_segment(vcpu, msr)->base;
 	return 0;
 }
@@ -162,7 +162,7 @@ static int set_segment_base(struct keel_vcpu *vcpu, u32 msr, u64 value, bool hos
 {
 	if (value != canonical(value))
 		return -EINVAL;
-	keel_change(vcpu, KEEL_SEGS);
+	keel_change(vcpu, KEEL_OTHER_SEGS);
 	base_segment(vcpu, msr)->base = value;
 	return 0;
 }

@@ -80,7 +80,7 @@ int keel_cpl(struct keel_vcpu *vcpu)
 {
 	if (!(vcpu->regs.cr0 & X86_CR0_PE))
 		return 0;
-	keel_need(vcpu, KEEL_SEGS | KEEL_RFLAGS);
+	keel_need(vcpu, KEEL_CS_SS | KEEL_RFLAGS);
 	if (vcpu->regs.rflags & X86_EFLAGS_VM)
 		return 3;
 	return vcpu->regs.seg[KEEL_SS].dpl;
@@ -95,7 +95,7 @@ bool keel_mode64(struct keel_vcpu *vcpu)
 {
 	if (!keel_long_mode(vcpu))
 		return false;
-	keel_need(vcpu, KEEL_SEGS);
+	keel_need(vcpu, KEEL_CS_SS);
 	return vcpu->regs.seg[KEEL_CS].l;
 }
 
@@ -152,7 +152,7 @@ static int cr0_long_mode(struct keel_vcpu *vcpu, u64 cr0, u64 *efer)
 {
 	bool l;
 
-	keel_need(vcpu, KEEL_SEGS);
+	keel_need(vcpu, KEEL_CS_SS);
 	l = vcpu->regs.seg[KEEL_CS].l;
 	if (cr0 & X86_CR0_PG) {
 		if (!(vcpu->regs.cr4 & X86_CR4_PAE) || l)

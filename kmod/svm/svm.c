@@ -452,28 +452,41 @@ static struct vmcb_seg *vmcb_segment(struct vmcb_save_area *s, int i)
 	return (void *)s + segment_offset[i];
 }
 
-static void read_segments(struct keel_regs *r, struct vmcb_save_area *s)
+static void read_cs_ss(struct keel_regs *r, const struct vmcb_save_area *s)
 {
-	int i;
-
-	for (i = 0; i < KEEL_NR_SEGS; i++)
-		segment_from_vmcb(&r->seg[i], vmcb_segment(s, i));
+	segment_from_vmcb(&r->seg[KEEL_CS], &s->cs);
+	segment_from_vmcb(&r->seg[KEEL_SS], &s->ss);
 	r->seg[KEEL_SS].dpl = s->cpl;
-	/* a loaded TR is busy; VMRUN on Intel's side insists */
-	r->seg[KEEL_TR].type |= 2;
 	/* AMD forgets DB of a null SS */
 	if (r->seg[KEEL_SS].unusable)
 		r->seg[KEEL_SS].db = 0;
 }
 
-static void write_segments(struct keel_vcpu *vcpu, struct vmcb_save_area *s)
+static void read_other_segments(struct keel_regs *r, struct vmcb_save_area *s)
 {
-	struct keel_regs *r = &vcpu->regs;
 	int i;
 
 	for (i = 0; i < KEEL_NR_SEGS; i++)
-		segment_to_vmcb(vmcb_segment(s, i), &r->seg[i]);
+		if (i != KEEL_CS && i != KEEL_SS)
+			segment_from_vmcb(&r->seg[i], vmcb_segment(s, i));
+	/* a loaded TR is busy; VMRUN on Intel's side insists */
+	r->seg[KEEL_TR].type |= 2;
+}
+
+static void write_cs_ss(const struct keel_regs *r, struct vmcb_save_area *s)
+{
+	segment_to_vmcb(&s->cs, &r->seg[KEEL_CS]);
+	segment_to_vmcb(&s->ss, &r->seg[KEEL_SS]);
 	s->cpl = r->seg[KEEL_SS].dpl & 3;
+}
+
+static void write_other_segments(const struct keel_regs *r, struct vmcb_save_area *s)
+{
+	int i;
+
+	for (i = 0; i < KEEL_NR_SEGS; i++)
+		if (i != KEEL_CS && i != KEEL_SS)
+			segment_to_vmcb(vmcb_segment(s, i), &r->seg[i]);
 }
 
 static void svm_read_regs(struct keel_vcpu *vcpu, u32 groups)
@@ -481,8 +494,10 @@ static void svm_read_regs(struct keel_vcpu *vcpu, u32 groups)
 	struct vmcb_save_area *s = &to_svm(vcpu)->vmcb->save;
 	struct keel_regs *r = &vcpu->regs;
 
-	if (groups & KEEL_SEGS)
-		read_segments(r, s);
+	if (groups & KEEL_CS_SS)
+		read_cs_ss(r, s);
+	if (groups & KEEL_OTHER_SEGS)
+		read_other_segments(r, s);
 	if (groups & KEEL_TABLES) {
 		r->gdt = (struct kvm_dtable){ .base = s->gdtr.base, .limit = s->gdtr.limit };
 		r->idt = (struct kvm_dtable){ .base = s->idtr.base, .limit = s->idtr.limit };
@@ -537,8 +552,10 @@ static void write_regs(struct keel_vcpu *vcpu)
 	s->cr2 = r->cr2;
 	if (!dirty)
 		return;
-	if (dirty & KEEL_SEGS)
-		write_segments(vcpu, s);
+	if (dirty & KEEL_CS_SS)
+		write_cs_ss(r, s);
+	if (dirty & KEEL_OTHER_SEGS)
+		write_other_segments(r, s);
 	if (dirty & KEEL_TABLES) {
 		s->gdtr.base = r->gdt.base;
 		s->gdtr.limit = r->gdt.limit;

@@ -619,7 +619,7 @@ static void msr_registers_become_dirty(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vcpu->regs.lstar, 0x1000ULL);
 	vcpu->regs.dirty = 0;
 	keel_set_msr(vcpu, MSR_GS_BASE, 0x2000, false);
-	KUNIT_EXPECT_EQ(test, vcpu->regs.dirty, (u32)KEEL_SEGS);
+	KUNIT_EXPECT_EQ(test, vcpu->regs.dirty, (u32)KEEL_OTHER_SEGS);
 	KUNIT_EXPECT_EQ(test, vcpu->regs.seg[KEEL_GS].base, 0x2000ULL);
 	vcpu->regs.dirty = 0;
 	keel_set_msr(vcpu, MSR_IA32_CR_PAT, 0, false);

@@ -248,7 +248,12 @@ static u32 vmx_access_rights(const struct kvm_segment *seg, int n, bool long_mod
 	       (seg->db ? VMX_AR_DB_MASK : 0) | (seg->g ? VMX_AR_G_MASK : 0);
 }
 
-static void vmx_write_segs(struct keel_vcpu *vcpu)
+static bool in_groups(u32 groups, int n)
+{
+	return groups & (n == KEEL_CS || n == KEEL_SS ? KEEL_CS_SS : KEEL_OTHER_SEGS);
+}
+
+static void vmx_write_segs(struct keel_vcpu *vcpu, u32 groups)
 {
 	bool long_mode = vcpu->regs.efer & EFER_LMA;
 	int n;
@@ -256,6 +261,8 @@ static void vmx_write_segs(struct keel_vcpu *vcpu)
 	for (n = 0; n < KEEL_NR_SEGS; n++) {
 		const struct kvm_segment *seg = &vcpu->regs.seg[n];
 
+		if (!in_groups(groups, n))
+			continue;
 		vmx_write(GUEST_ES_SELECTOR + 2 * n, seg->selector);
 		vmx_write(GUEST_ES_BASE + 2 * n, seg->base);
 		vmx_write(GUEST_ES_LIMIT + 2 * n, seg->limit);
@@ -264,14 +271,17 @@ static void vmx_write_segs(struct keel_vcpu *vcpu)
 	}
 }
 
-static void vmx_read_segs(struct keel_vcpu *vcpu)
+static void vmx_read_segs(struct keel_vcpu *vcpu, u32 groups)
 {
 	int n;
 
 	for (n = 0; n < KEEL_NR_SEGS; n++) {
 		struct kvm_segment *seg = &vcpu->regs.seg[n];
-		u32 ar = vmx_read(GUEST_ES_AR_BYTES + 2 * n);
+		u32 ar;
 
+		if (!in_groups(groups, n))
+			continue;
+		ar = vmx_read(GUEST_ES_AR_BYTES + 2 * n);
 		*seg = (struct kvm_segment) {
 			.selector = vmx_read(GUEST_ES_SELECTOR + 2 * n),
 			.base = vmx_read(GUEST_ES_BASE + 2 * n),
@@ -314,7 +324,7 @@ static void vmx_write_crs(struct vmx_vcpu *vmx)
 
 		vmx->want.entry |= VM_ENTRY_IA32E_MODE;
 		/* Long mode has only one kind of busy task state. */
-		if (!(regs->dirty & KEEL_SEGS) &&
+		if (!(regs->dirty & KEEL_OTHER_SEGS) &&
 		    (ar & VMX_AR_TYPE_MASK) != VMX_AR_TYPE_BUSY_64_TSS)
 			vmx_write(GUEST_TR_AR_BYTES, (ar & ~VMX_AR_TYPE_MASK) |
 						     VMX_AR_TYPE_BUSY_64_TSS);
@@ -365,7 +375,7 @@ void vmx_vmcs_write_regs(struct vmx_vcpu *vmx)
 	if (dirty & KEEL_CRS)
 		vmx_write_crs(vmx);
 	if (dirty & KEEL_SEGS)
-		vmx_write_segs(&vmx->vcpu);
+		vmx_write_segs(&vmx->vcpu, dirty);
 	if (dirty & KEEL_TABLES) {
 		vmx_write(GUEST_GDTR_BASE, regs->gdt.base);
 		vmx_write(GUEST_GDTR_LIMIT, regs->gdt.limit);
@@ -420,7 +430,7 @@ void vmx_read_regs(struct keel_vcpu *vcpu, u32 groups)
 	if (groups & KEEL_CR3)
 		regs->cr3 = vmx_read(GUEST_CR3);
 	if (groups & KEEL_SEGS)
-		vmx_read_segs(vcpu);
+		vmx_read_segs(vcpu, groups);
 	if (groups & KEEL_TABLES) {
 		regs->gdt.base = vmx_read(GUEST_GDTR_BASE);
 		regs->gdt.limit = vmx_read(GUEST_GDTR_LIMIT);
