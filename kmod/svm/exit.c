@@ -21,37 +21,39 @@
 #define ASSIST_MOV_CR	BIT_ULL(63)
 #define ASSIST_GPR	GENMASK_ULL(3, 0)
 
-/* Exits that need nothing but their name. */
-static const struct { u16 code; u8 reason; } plain[] = {
-	{ SVM_EXIT_INTR, KEEL_EXIT_INTERRUPT },
-	{ SVM_EXIT_NMI, KEEL_EXIT_NMI },
-	{ SVM_EXIT_SMI, KEEL_EXIT_NONE },
-	{ SVM_EXIT_INIT, KEEL_EXIT_NONE },
-	{ SVM_EXIT_FERR_FREEZE, KEEL_EXIT_NONE },
-	{ SVM_EXIT_VINTR, KEEL_EXIT_IRQ_WINDOW },
-	{ SVM_EXIT_SHUTDOWN, KEEL_EXIT_TRIPLE_FAULT },
-	{ SVM_EXIT_INVLPGA, KEEL_EXIT_INVALID_OPCODE },
-	{ SVM_EXIT_VMRUN, KEEL_EXIT_INVALID_OPCODE },
-	{ SVM_EXIT_VMLOAD, KEEL_EXIT_INVALID_OPCODE },
-	{ SVM_EXIT_VMSAVE, KEEL_EXIT_INVALID_OPCODE },
-	{ SVM_EXIT_STGI, KEEL_EXIT_INVALID_OPCODE },
-	{ SVM_EXIT_CLGI, KEEL_EXIT_INVALID_OPCODE },
-	{ SVM_EXIT_SKINIT, KEEL_EXIT_INVALID_OPCODE },
-	{ SVM_EXIT_RDPRU, KEEL_EXIT_INVALID_OPCODE },
-	{ SVM_EXIT_RDPMC, KEEL_EXIT_RDPMC },
-	{ SVM_EXIT_SWINT, KEEL_EXIT_SOFT_INTERRUPT },
-};
+/*
+ * Exits that need nothing but their name, and with INSN the length of the
+ * instruction. The others are in svm_decode_exit().
+ */
+#define NAMED	BIT(0)
+#define INSN	(NAMED | BIT(1))
 
-/* ... and the length of the instruction. */
-static const struct { u16 code; u8 reason; } instructions[] = {
-	{ SVM_EXIT_CPUID, KEEL_EXIT_CPUID },
-	{ SVM_EXIT_HLT, KEEL_EXIT_HLT },
-	{ SVM_EXIT_VMMCALL, KEEL_EXIT_HYPERCALL },
-	{ SVM_EXIT_INVD, KEEL_EXIT_WBINVD },
-	{ SVM_EXIT_WBINVD, KEEL_EXIT_WBINVD },
-	{ SVM_EXIT_MONITOR, KEEL_EXIT_MONITOR },
-	{ SVM_EXIT_MWAIT, KEEL_EXIT_MWAIT },
-	{ SVM_EXIT_XSETBV, KEEL_EXIT_XSETBV },
+static const struct { u8 reason, flags; } named[] = {
+	[SVM_EXIT_INTR]		= { KEEL_EXIT_INTERRUPT, NAMED },
+	[SVM_EXIT_NMI]		= { KEEL_EXIT_NMI, NAMED },
+	[SVM_EXIT_SMI]		= { KEEL_EXIT_NONE, NAMED },
+	[SVM_EXIT_INIT]		= { KEEL_EXIT_NONE, NAMED },
+	[SVM_EXIT_VINTR]	= { KEEL_EXIT_IRQ_WINDOW, NAMED },
+	[SVM_EXIT_RDPMC]	= { KEEL_EXIT_RDPMC, NAMED },
+	[SVM_EXIT_CPUID]	= { KEEL_EXIT_CPUID, INSN },
+	[SVM_EXIT_SWINT]	= { KEEL_EXIT_SOFT_INTERRUPT, NAMED },
+	[SVM_EXIT_INVD]		= { KEEL_EXIT_WBINVD, INSN },
+	[SVM_EXIT_HLT]		= { KEEL_EXIT_HLT, INSN },
+	[SVM_EXIT_INVLPGA]	= { KEEL_EXIT_INVALID_OPCODE, NAMED },
+	[SVM_EXIT_FERR_FREEZE]	= { KEEL_EXIT_NONE, NAMED },
+	[SVM_EXIT_SHUTDOWN]	= { KEEL_EXIT_TRIPLE_FAULT, NAMED },
+	[SVM_EXIT_VMRUN]	= { KEEL_EXIT_INVALID_OPCODE, NAMED },
+	[SVM_EXIT_VMMCALL]	= { KEEL_EXIT_HYPERCALL, INSN },
+	[SVM_EXIT_VMLOAD]	= { KEEL_EXIT_INVALID_OPCODE, NAMED },
+	[SVM_EXIT_VMSAVE]	= { KEEL_EXIT_INVALID_OPCODE, NAMED },
+	[SVM_EXIT_STGI]		= { KEEL_EXIT_INVALID_OPCODE, NAMED },
+	[SVM_EXIT_CLGI]		= { KEEL_EXIT_INVALID_OPCODE, NAMED },
+	[SVM_EXIT_SKINIT]	= { KEEL_EXIT_INVALID_OPCODE, NAMED },
+	[SVM_EXIT_WBINVD]	= { KEEL_EXIT_WBINVD, INSN },
+	[SVM_EXIT_MONITOR]	= { KEEL_EXIT_MONITOR, INSN },
+	[SVM_EXIT_MWAIT]	= { KEEL_EXIT_MWAIT, INSN },
+	[SVM_EXIT_XSETBV]	= { KEEL_EXIT_XSETBV, INSN },
+	[SVM_EXIT_RDPRU]	= { KEEL_EXIT_INVALID_OPCODE, NAMED },
 };
 
 static u8 insn_length(const struct vmcb *vmcb, u64 next_rip)
@@ -225,24 +227,15 @@ static void requeue_event(struct svm_vcpu *svm, u32 info, u32 error)
 	keel_event_requeue(&svm->vcpu, &event);
 }
 
-static bool decode_from_tables(struct keel_exit *e, const struct vmcb *vmcb, u32 code)
+static void decode_named(struct keel_exit *e, const struct vmcb *vmcb, u32 code)
 {
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(plain); i++) {
-		if (plain[i].code == code) {
-			e->reason = plain[i].reason;
-			return true;
-		}
+	if (code >= ARRAY_SIZE(named) || !named[code].flags) {
+		e->reason = KEEL_EXIT_UNKNOWN;
+		return;
 	}
-	for (i = 0; i < ARRAY_SIZE(instructions); i++) {
-		if (instructions[i].code == code) {
-			e->reason = instructions[i].reason;
-			e->insn_len = next_rip_length(vmcb);
-			return true;
-		}
-	}
-	return false;
+	e->reason = named[code].reason;
+	if (named[code].flags == INSN)
+		e->insn_len = next_rip_length(vmcb);
 }
 
 /**
@@ -300,8 +293,7 @@ void svm_decode_exit(struct svm_vcpu *svm)
 		e->reason = KEEL_EXIT_FAIL_ENTRY;
 		break;
 	default:
-		if (!decode_from_tables(e, vmcb, code))
-			e->reason = KEEL_EXIT_UNKNOWN;
+		decode_named(e, vmcb, code);
 	}
 	if (unlikely(svm->nmi_step))
 		finish_step(e, svm);
