@@ -95,18 +95,14 @@ int keel_guest_read_entry(struct keel_vm *vm, gpa_t gpa, u64 *entry, int len)
 {
 	void __user *at;
 	u32 low = 0;
-	int idx, err = -EFAULT;
+	int err;
 
-	idx = srcu_read_lock(&vm->srcu);
-	if (slot_access(vm, gpa, false, &at)) {
-		if (len == sizeof(u64)) {
-			err = get_user(*entry, (u64 __user *)at);
-		} else {
-			err = get_user(low, (u32 __user *)at);
-			*entry = low;
-		}
-	}
-	srcu_read_unlock(&vm->srcu, idx);
+	if (!slot_access(vm, gpa, false, &at))
+		return -EFAULT;
+	if (len == sizeof(u64))
+		return get_user(*entry, (u64 __user *)at);
+	err = get_user(low, (u32 __user *)at);
+	*entry = low;
 	return err;
 }
 

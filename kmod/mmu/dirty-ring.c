@@ -83,9 +83,7 @@ static u32 entries_used(struct keel_vcpu *vcpu)
 
 bool keel_dirty_ring_full(struct keel_vcpu *vcpu)
 {
-	u32 n = vcpu->vm->dirty_ring_entries;
-
-	return n && entries_used(vcpu) >= n - RESERVED_ENTRIES;
+	return entries_used(vcpu) >= vcpu->vm->dirty_ring_entries - RESERVED_ENTRIES;
 }
 
 void keel_dirty_ring_push(struct keel_vcpu *vcpu, const struct keel_slot *slot, u64 offset)

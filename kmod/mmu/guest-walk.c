@@ -27,20 +27,25 @@
  * struct guest_paging - a walk under way
  * @entry_size: 4 (two levels) or 8
  * @levels: of tables
+ * @bits: of the address that index one table
  * @nx: NX is a permission, not a reserved bit
  * @pae: three levels, of which the first is in registers
  * @level: where the walk is: 1 is the last
  * @entry: the entries seen, by level
  * @at: where they lie
+ * @all: what all of them have set
+ * @any: what at least one has set
  */
 struct guest_paging {
 	int entry_size;
 	int levels;
+	int bits;
 	bool nx;
 	bool pae;
 	int level;
 	u64 entry[MAX_LEVELS + 1];
 	gpa_t at[MAX_LEVELS + 1];
+	u64 all, any;
 };
 
 static void paging_mode(struct keel_vcpu *vcpu, struct guest_paging *g)
@@ -50,6 +55,7 @@ static void paging_mode(struct keel_vcpu *vcpu, struct guest_paging *g)
 	g->pae = false;
 	g->nx = (regs->efer & EFER_NX) && (regs->cr4 & X86_CR4_PAE);
 	g->entry_size = regs->cr4 & X86_CR4_PAE ? 8 : 4;
+	g->bits = regs->cr4 & X86_CR4_PAE ? 9 : 10;
 	if (regs->efer & EFER_LMA) {
 		g->levels = regs->cr4 & X86_CR4_LA57 ? 5 : 4;
 	} else if (regs->cr4 & X86_CR4_PAE) {
@@ -63,14 +69,7 @@ static void paging_mode(struct keel_vcpu *vcpu, struct guest_paging *g)
 /* log2 of what an entry of this level maps */
 static int level_shift(const struct guest_paging *g, int level)
 {
-	return PAGE_SHIFT + (level - 1) * (g->entry_size == 8 ? 9 : 10);
-}
-
-static unsigned int table_index(const struct guest_paging *g, gva_t gva, int level)
-{
-	int bits = g->entry_size == 8 ? 9 : 10;
-
-	return (gva >> level_shift(g, level)) & (BIT(bits) - 1);
+	return PAGE_SHIFT + (level - 1) * g->bits;
 }
 
 static bool may_be_large(struct keel_vcpu *vcpu, const struct guest_paging *g)
@@ -85,29 +84,37 @@ static bool may_be_large(struct keel_vcpu *vcpu, const struct guest_paging *g)
 	}
 }
 
-/* Bits of this level's entry that have to be clear. */
-static u64 reserved_bits(struct keel_vcpu *vcpu, const struct guest_paging *g, bool large)
+/* Bits that have to be clear in the entries of all levels. */
+static u64 reserved_everywhere(struct keel_vcpu *vcpu, const struct guest_paging *g)
 {
 	int width = clamp_t(int, vcpu->cpuid.maxphyaddr, 32, 52);
 	u64 bits;
 
-	if (g->entry_size == 4) {
-		/* PSE-36: address bits above 31 are kept in 20:13 */
-		if (!large)
-			return 0;
-		return GENMASK_ULL(21, min(width, 40) - 19);
-	}
-
-	bits = width < 52 ? GENMASK_ULL(51, width) : 0;
+	if (g->entry_size == 4)
+		return 0;
+	bits = GENMASK_ULL(51, 0) & -(1ULL << width);
 	if (!g->nx)
 		bits |= ENTRY_NX;
 	if (g->pae)
 		bits |= GENMASK_ULL(62, 52);
-	if (large)	/* bit 12 is PAT */
-		bits |= GENMASK_ULL(level_shift(g, g->level) - 1, 13);
-	else if (g->level > 2)
-		bits |= ENTRY_LARGE;
 	return bits;
+}
+
+/* ... and in the entry that maps a large page. */
+static u64 reserved_in_large(struct keel_vcpu *vcpu, const struct guest_paging *g)
+{
+	int width = clamp_t(int, vcpu->cpuid.maxphyaddr, 32, 40);
+
+	/* PSE-36: address bits above 31 are kept in 20:13 */
+	if (g->entry_size == 4)
+		return GENMASK_ULL(21, width - 19);
+	/* bit 12 is PAT */
+	return GENMASK_ULL(level_shift(g, g->level) - 1, 13);
+}
+
+static u64 table_address(const struct guest_paging *g, u64 entry)
+{
+	return entry & (g->entry_size == 8 ? GENMASK_ULL(51, 12) : GENMASK_ULL(31, 12));
 }
 
 /* The first table; for PAE what its register says. Return: is it present? */
@@ -117,14 +124,13 @@ static bool first_table(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gv
 
 	g->level = g->levels;
 	if (!g->pae) {
-		*table = vcpu->regs.cr3 & (g->entry_size == 8 ? GENMASK_ULL(51, 12) :
-								GENMASK_ULL(31, 12));
+		*table = table_address(g, vcpu->regs.cr3);
 		return true;
 	}
 	keel_need(vcpu, KEEL_PDPTRS);
 	/* no permissions, no accessed bit; reserved bits were checked on loading */
 	entry = vcpu->regs.pdptr[(gva >> 30) & 3];
-	*table = entry & GENMASK_ULL(51, 12);
+	*table = table_address(g, entry);
 	g->level--;
 	return entry & ENTRY_PRESENT;
 }
@@ -135,45 +141,49 @@ static bool first_table(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gv
  */
 static bool descend(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gva, u32 *error)
 {
+	u64 entry, reserved, common = reserved_everywhere(vcpu, g);
+	unsigned int index;
 	bool large;
 	gpa_t table;
-	u64 entry;
 
 	*error = 0;
 	if (!first_table(vcpu, g, gva, &table))
 		return false;
+	g->all = ~0ULL;
+	g->any = 0;
 	for (;; g->level--) {
-		g->at[g->level] = table + table_index(g, gva, g->level) * g->entry_size;
+		index = gva >> level_shift(g, g->level) & (BIT(g->bits) - 1);
+		g->at[g->level] = table + index * g->entry_size;
 		/* a table where no memory is counts as empty */
 		if (keel_guest_read_entry(vcpu->vm, g->at[g->level], &entry, g->entry_size))
 			return false;
 		if (!(entry & ENTRY_PRESENT))
 			return false;
 		large = (entry & ENTRY_LARGE) && may_be_large(vcpu, g);
-		if (entry & reserved_bits(vcpu, g, large)) {
+		reserved = common;
+		if (large)
+			reserved |= reserved_in_large(vcpu, g);
+		else if (g->level > 2 && g->entry_size == 8)
+			reserved |= ENTRY_LARGE;
+		if (entry & reserved) {
 			*error = X86_PF_PROT | X86_PF_RSVD;
 			return false;
 		}
 		g->entry[g->level] = entry;
+		g->all &= entry;
+		g->any |= entry;
 		if (large || g->level == 1)
 			return true;
-		table = entry & (g->entry_size == 8 ? GENMASK_ULL(51, 12) :
-						      GENMASK_ULL(31, 12));
+		table = table_address(g, entry);
 	}
 }
 
 static bool allowed(struct keel_vcpu *vcpu, const struct guest_paging *g, u32 flags)
 {
 	const struct keel_regs *regs = &vcpu->regs;
-	bool user = true, write = true, nx = false;
-	int level, top = g->pae ? 2 : g->levels;
+	bool user = g->all & ENTRY_USER, write = g->all & ENTRY_WRITE;
 
-	for (level = top; level >= g->level; level--) {
-		user &= !!(g->entry[level] & ENTRY_USER);
-		write &= !!(g->entry[level] & ENTRY_WRITE);
-		nx |= g->nx && (g->entry[level] & ENTRY_NX);
-	}
-	if ((flags & KEEL_WALK_EXEC) && nx)
+	if ((flags & KEEL_WALK_EXEC) && g->nx && (g->any & ENTRY_NX))
 		return false;
 	if (flags & KEEL_WALK_USER)
 		return user && (write || !(flags & KEEL_WALK_WRITE));
@@ -196,6 +206,9 @@ static int set_bits(struct keel_vcpu *vcpu, struct guest_paging *g, bool write)
 	int level, top = g->pae ? 2 : g->levels;
 	u64 old, new;
 
+	if (likely((g->all & ENTRY_ACCESSED) &&
+		   (!write || (g->entry[g->level] & ENTRY_DIRTY))))
+		return 0;
 	for (level = top; level >= g->level; level--) {
 		old = g->entry[level];
 		new = old | ENTRY_ACCESSED;
@@ -242,18 +255,13 @@ static u32 access_error(struct keel_vcpu *vcpu, const struct guest_paging *g, u3
 	return error;
 }
 
-int keel_guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_walk *walk)
+/* Return: 0 with the address in @walk, or -EFAULT with the error code of a #PF. */
+static int guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_walk *walk)
 {
-	struct guest_paging g;
+	struct guest_paging g __uninitialized;
 	int tries;
 	u32 error;
 
-	walk->error = 0;
-	if (!keel_paging(vcpu)) {
-		walk->gpa = (u32)gva;
-		return 0;
-	}
-	keel_need(vcpu, KEEL_CR3 | KEEL_RFLAGS);
 	paging_mode(vcpu, &g);
 	if (g.levels < 4)
 		gva = (u32)gva;
@@ -273,4 +281,21 @@ int keel_guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_wa
 	}
 	walk->error = error | access_error(vcpu, &g, flags);
 	return -EFAULT;
+}
+
+int keel_guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_walk *walk)
+{
+	struct keel_vm *vm = vcpu->vm;
+	int idx, err;
+
+	walk->error = 0;
+	if (!keel_paging(vcpu)) {
+		walk->gpa = (u32)gva;
+		return 0;
+	}
+	keel_need(vcpu, KEEL_CR3 | KEEL_RFLAGS);
+	idx = srcu_read_lock(&vm->srcu);
+	err = guest_walk(vcpu, gva, flags, walk);
+	srcu_read_unlock(&vm->srcu, idx);
+	return err;
 }

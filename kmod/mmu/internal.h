@@ -85,7 +85,10 @@ bool keel_tables_remove(struct keel_vm *vm, gfn_t start, gfn_t end);
 u64 keel_tables_lookup(struct keel_vm *vm, gfn_t gfn, int *level);
 
 /* access.c */
-/* An aligned u32 or u64 of the guest's page tables, in one piece. 0 or -EFAULT. */
+/*
+ * An aligned u32 or u64 of the guest's page tables, in one piece. Under vm->srcu.
+ * Return: 0 or -EFAULT.
+ */
 int keel_guest_read_entry(struct keel_vm *vm, gpa_t gpa, u64 *entry, int len);
 
 /* notifier.c; for tests */
