@@ -19,7 +19,6 @@
 
 #include "keel.h"
 #include "trace.h"
-#include "insn/insn.h"
 #include "irq/irq.h"
 
 /* ---- giving accesses to userspace ---- */
@@ -151,6 +150,7 @@ struct emulation {
 	bool wants_read;	/* io.reads[io.nr_reads] is to be asked of userspace */
 	bool probed_ram;	/* the last op_probe_write() found nothing but RAM */
 	unsigned int ahead;	/* reads of the port that can be asked for at once */
+	bool gpa_known;		/* vcpu->exit.fault.gpa is that of the memory operand */
 	int err;		/* -EFAULT: guest memory that cannot be had */
 };
 
@@ -161,29 +161,57 @@ struct piece {
 	bool ram;
 };
 
+/*
+ * The CPU has translated the operand before the access exited, and checked that
+ * the guest may do it. What it faulted on was no memory.
+ */
+static bool translated_by_cpu(const struct emulation *em, u64 linear, unsigned int len,
+			      u32 access, struct piece *p)
+{
+	const struct keel_exit *e = &em->vcpu->exit;
+
+	if (!em->gpa_known || ((access & KEEL_WALK_WRITE) && !e->fault.write) ||
+	    offset_in_page(linear) != offset_in_page(e->fault.gpa) ||
+	    offset_in_page(linear) + len > PAGE_SIZE)
+		return false;
+	*p = (struct piece) { .gpa = e->fault.gpa, .len = len };
+	return true;
+}
+
+static int walk(struct emulation *em, u64 linear, u32 access, gpa_t *gpa,
+		struct insn_fault *fault)
+{
+	struct keel_walk walk;
+
+	if (em->cpu.cpl == 3)
+		access |= KEEL_WALK_USER;
+	if (!keel_guest_walk(em->vcpu, linear, access, &walk)) {
+		*gpa = walk.gpa;
+		return INSN_OK;
+	}
+	fault->vector = X86_TRAP_PF;
+	fault->has_error = true;
+	fault->error = walk.error;
+	fault->cr2 = linear;
+	return INSN_FAULT;
+}
+
 static int translate(struct emulation *em, u64 linear, unsigned int len, u32 access,
 		     struct piece *p, struct insn_fault *fault)
 {
 	struct keel_vcpu *vcpu = em->vcpu;
-	struct keel_walk walk;
 	int n = 0;
 
-	if (em->cpu.cpl == 3)
-		access |= KEEL_WALK_USER;
+	if (translated_by_cpu(em, linear, len, access, p))
+		return 1;
 	while (len) {
 		unsigned int part = min_t(unsigned int, len,
 					  PAGE_SIZE - offset_in_page(linear));
 
-		if (keel_guest_walk(vcpu, linear, access, &walk)) {
-			fault->vector = X86_TRAP_PF;
-			fault->has_error = true;
-			fault->error = walk.error;
-			fault->cr2 = linear;
+		if (walk(em, linear, access, &p[n].gpa, fault))
 			return -INSN_FAULT;
-		}
-		p[n].gpa = walk.gpa;
 		p[n].len = part;
-		p[n].ram = keel_guest_has_ram(vcpu->vm, keel_gfn(walk.gpa),
+		p[n].ram = keel_guest_has_ram(vcpu->vm, keel_gfn(p[n].gpa),
 					      access & KEEL_WALK_WRITE);
 		n++;
 		linear += part;
@@ -303,21 +331,18 @@ static int op_fetch(void *opaque, u64 linear, void *buf, unsigned int len,
 		    struct insn_fault *fault)
 {
 	struct emulation *em = opaque;
-	struct piece p[2];
-	int n = translate(em, linear, len, KEEL_WALK_EXEC, p, fault);
-	int i;
+	struct keel_vm *vm = em->vcpu->vm;
+	gpa_t gpa;
 
-	if (n < 0)
-		return -n;
-	for (i = 0; i < n; i++) {
-		/* code in device memory: the bytes cannot be had */
-		if (!p[i].ram)
-			return INSN_UNKNOWN;
-		if (keel_guest_read(em->vcpu->vm, p[i].gpa, buf, p[i].len))
-			return ram_error(em, p[i].gpa, false);
-		buf += p[i].len;
-	}
-	return INSN_OK;
+	if (walk(em, linear, KEEL_WALK_EXEC, &gpa, fault))
+		return INSN_FAULT;
+	if (!keel_guest_read(vm, gpa, buf, len))
+		return INSN_OK;
+	/* code in device memory: the bytes cannot be had */
+	if (!keel_guest_has_ram(vm, keel_gfn(gpa), false))
+		return INSN_UNKNOWN;
+	em->err = -EFAULT;
+	return INSN_ERROR;
 }
 
 static int op_read(void *opaque, u64 linear, void *buf, unsigned int len,
@@ -567,17 +592,31 @@ static enum insn_mode insn_mode(struct keel_vcpu *vcpu)
 	return r->seg[KEEL_CS].db ? INSN_PROT32 : INSN_PROT16;
 }
 
+static void copy_segment(struct emulation *em, int i)
+{
+	const struct kvm_segment *s = &em->vcpu->regs.seg[i];
+
+	em->cpu.seg[i] = (struct insn_seg) {
+		.base = s->base, .limit = s->limit, .selector = s->selector,
+		.type = s->type, .s = s->s, .dpl = s->dpl, .present = s->present,
+		.l = s->l, .db = s->db, .g = s->g, .avl = s->avl,
+		.unusable = s->unusable,
+	};
+}
+
+/* All that fetching needs. Nearly all instructions of 64-bit code need no more. */
 static void emulation_begin(struct emulation *em, struct keel_vcpu *vcpu)
 {
 	const struct keel_regs *r = &vcpu->regs;
-	int i;
 
-	keel_need(vcpu, KEEL_RIP | KEEL_RSP | KEEL_RFLAGS | KEEL_SEGS);
+	keel_need(vcpu, KEEL_RIP | KEEL_RSP | KEEL_RFLAGS | KEEL_CS_SS);
 	em->vcpu = vcpu;
 	em->replayed_reads = 0;
 	em->wants_read = false;
 	em->probed_ram = false;
 	em->committed = false;
+	em->gpa_known = false;
+	em->ahead = 1;
 	em->err = 0;
 	memcpy(em->cpu.regs, r->gpr, sizeof(r->gpr));
 	em->cpu.rip = r->rip;
@@ -586,16 +625,18 @@ static void emulation_begin(struct emulation *em, struct keel_vcpu *vcpu)
 	em->cpu.cr4 = r->cr4;
 	em->cpu.mode = insn_mode(vcpu);
 	em->cpu.cpl = keel_cpl(vcpu);
-	for (i = 0; i < INSN_NR_SEGS; i++) {
-		const struct kvm_segment *s = &r->seg[i];
+	copy_segment(em, KEEL_CS);
+	copy_segment(em, KEEL_SS);
+}
 
-		em->cpu.seg[i] = (struct insn_seg) {
-			.base = s->base, .limit = s->limit, .selector = s->selector,
-			.type = s->type, .s = s->s, .dpl = s->dpl, .present = s->present,
-			.l = s->l, .db = s->db, .g = s->g, .avl = s->avl,
-			.unusable = s->unusable,
-		};
-	}
+static void copy_other_segments(struct emulation *em)
+{
+	int i;
+
+	keel_need(em->vcpu, KEEL_OTHER_SEGS);
+	for (i = 0; i < INSN_NR_SEGS; i++)
+		if (i != KEEL_CS && i != KEEL_SS)
+			copy_segment(em, i);
 }
 
 static_assert((int)INSN_NR_REGS == (int)KEEL_NR_GPRS);
@@ -662,16 +703,35 @@ static int next_access(struct keel_vcpu *vcpu)
 	return KEEL_RESUME;
 }
 
+static int fetch_and_execute(struct emulation *em, struct insn_fault *fault)
+{
+	struct keel_vcpu *vcpu = em->vcpu;
+	struct insn *insn = &vcpu->io.insn;
+	int ret;
+
+	if (!vcpu->io.fetched) {
+		ret = insn_fetch(&em->cpu, &ops, em, insn, fault);
+		if (ret != INSN_OK)
+			return ret;
+		vcpu->io.fetched = true;
+	}
+	if (insn_uses_segments(&em->cpu, insn))
+		copy_other_segments(em);
+	em->gpa_known = vcpu->exit.reason == KEEL_EXIT_PAGE_FAULT &&
+			!vcpu->exit.fault.table && insn_has_one_access(insn);
+	return insn_execute(&em->cpu, &ops, em, insn, fault);
+}
+
 static int emulate(struct keel_vcpu *vcpu)
 {
 	struct keel_io *io = &vcpu->io;
+	const struct insn *insn = &io->insn;
 	struct insn_fault fault = {};
-	struct emulation em;
-	struct insn insn;
+	struct emulation em __uninitialized;
 	int ret;
 
 	emulation_begin(&em, vcpu);
-	ret = insn_emulate(&em.cpu, &ops, &em, &insn, &fault);
+	ret = fetch_and_execute(&em, &fault);
 	/* what was not committed will be done again, or never */
 	io->nr_writes = io->nr_committed;
 	vcpu->stats.insns_emulated++;
@@ -679,14 +739,14 @@ static int emulate(struct keel_vcpu *vcpu)
 	if (ret == INSN_ERROR)
 		return em.err ?: keel_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
 	if (ret == INSN_UNKNOWN)
-		return emulation_failed(&em, &insn);
+		return emulation_failed(&em, insn);
 
 	/* completed iterations of a REP count also when the next one stopped */
 	emulation_end(&em);
 	io->rip = vcpu->regs.rip;
-	if (ret == INSN_DONE && insn.retired)
+	if (ret == INSN_DONE && insn->retired)
 		keel_backend->set_shadow(vcpu, 0);
-	if (ret == INSN_DONE && insn.trap)
+	if (ret == INSN_DONE && insn->trap)
 		keel_queue_db(vcpu, DR_STEP);
 	if (ret == INSN_FAULT)
 		queue_fault(vcpu, &fault);
@@ -711,7 +771,7 @@ static int emulate(struct keel_vcpu *vcpu)
  */
 int keel_emulate(struct keel_vcpu *vcpu)
 {
-	memset(&vcpu->io, 0, offsetof(struct keel_io, reads));
+	memset(&vcpu->io, 0, offsetof(struct keel_io, insn));
 	return emulate(vcpu);
 }
 
@@ -761,7 +821,7 @@ int keel_complete_io(struct keel_vcpu *vcpu)
 int keel_insn_length(struct keel_vcpu *vcpu, struct insn *insn)
 {
 	struct insn_fault fault = {};
-	struct emulation em;
+	struct emulation em __uninitialized;
 	int ret;
 
 	emulation_begin(&em, vcpu);

@@ -30,6 +30,7 @@
 #include "compat.h"
 #include "backend.h"
 #include "cpu/cpu.h"
+#include "insn/insn.h"
 #include "mmu/mmu.h"
 #include "stats.h"
 
@@ -183,6 +184,8 @@ struct keel_io {
 	u8 next_write;		/* writes[next_write] is at userspace */
 	u16 ahead;		/* further elements for a REP INS, from userspace ... */
 	u16 ahead_at;		/* ... in the port data page, from here on */
+	bool fetched;		/* insn is what is at RIP: a replay executes the same */
+	struct insn insn;
 	struct keel_io_frag reads[KEEL_MAX_FRAGS];
 	struct keel_io_frag writes[KEEL_MAX_FRAGS];
 };

@@ -474,6 +474,8 @@ static int set_sregs(struct keel_vcpu *vcpu, const struct kvm_sregs2 *s)
 	if (err)
 		return err;
 
+	/* an instruction under way was fetched in another mode, perhaps */
+	vcpu->io.fetched = false;
 	keel_change(vcpu, KEEL_SEGS | KEEL_TABLES | KEEL_CR3);
 	r->seg[KEEL_ES] = s->es;
 	r->seg[KEEL_CS] = s->cs;

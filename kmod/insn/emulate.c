@@ -598,7 +598,22 @@ u64 insn_skip(const struct insn_cpu *cpu, unsigned int len)
 	return cpu->seg[INSN_CS].db ? (u32)rip : (u16)rip;
 }
 
-int insn_emulate(struct insn_cpu *cpu, const struct insn_ops *ops,
+bool insn_uses_segments(const struct insn_cpu *cpu, const struct insn *insn)
+{
+	if (cpu->mode != INSN_LONG64)
+		return true;
+	return insn->seg_override == INSN_FS || insn->seg_override == INSN_GS ||
+	       (insn->map == INSN_MAP_ONE && insn->opcode == 0x8c);
+}
+
+bool insn_has_one_access(const struct insn *insn)
+{
+	/* PUSH, CALL and POP have the stack besides; strings have no ModRM */
+	return insn->has_mem &&
+	       !(insn->map == INSN_MAP_ONE && (insn->opcode == 0xff || insn->opcode == 0x8f));
+}
+
+int insn_execute(struct insn_cpu *cpu, const struct insn_ops *ops,
 		 void *opaque, struct insn *insn, struct insn_fault *fault)
 {
 	struct emu e = {
@@ -611,9 +626,8 @@ int insn_emulate(struct insn_cpu *cpu, const struct insn_ops *ops,
 	};
 	int ret;
 
-	ret = insn_fetch(cpu, ops, opaque, insn, fault);
-	if (ret != INSN_OK)
-		return ret;
+	insn->retired = false;
+	insn->trap = false;
 	e.op = find_op(cpu, insn);
 	if (!e.op)
 		return INSN_UNKNOWN;

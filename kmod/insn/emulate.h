@@ -65,7 +65,7 @@ struct emu_operand {
 	u64 linear;
 };
 
-/* One execution of insn_emulate(). */
+/* One execution of insn_execute(). */
 struct emu {
 	struct insn_cpu *cpu;
 	const struct insn_ops *ops;

@@ -64,7 +64,8 @@ int insn_fetch(const struct insn_cpu *cpu, const struct insn_ops *ops,
 	int ret;
 
 	memset(fault, 0, sizeof(*fault));
-	memset(insn, 0, sizeof(*insn));
+	insn->nr_bytes = 0;
+	insn->len = 0;
 	while (done < room) {
 		linear = code_linear(cpu, done);
 		n = INSN_PAGE_SIZE - (linear & (INSN_PAGE_SIZE - 1));

@@ -7,7 +7,7 @@
  *
  *	keel_insn_decode()	bytes -> struct insn; no side effects
  *	insn_fetch()	guest code at CS:RIP -> struct insn
- *	insn_emulate()	fetch, decode and execute one instruction
+ *	insn_execute()	execute it
  */
 #ifndef KEEL_INSN_H
 #define KEEL_INSN_H
@@ -69,7 +69,7 @@ struct insn_seg {
 };
 
 /*
- * The vCPU as the emulator sees it. insn_emulate() changes regs, rip and
+ * The vCPU as the emulator sees it. insn_execute() changes regs, rip and
  * rflags only, and only when an instruction (or one iteration of a REP string
  * instruction) is complete.
  */
@@ -155,7 +155,7 @@ struct insn {
 	u8 op_size;	/* 1, 2, 4 or 8 bytes */
 	u8 ad_size;	/* 2, 4 or 8 bytes */
 
-	/* Set by insn_emulate(). */
+	/* Set by insn_execute(). */
 	bool retired;	/* false: RIP still points to it (REP goes on) */
 	bool trap;	/* it, or an iteration of REP, ended with RFLAGS.TF set: #DB is due */
 };
@@ -166,7 +166,7 @@ struct insn {
  * splits what crosses a page. @len is 1 to 16 bytes.
  *
  * Replay: an access that userspace has to complete returns INSN_EXIT. Nothing
- * has happened then as far as the guest can see, and insn_emulate() is called
+ * has happened then as far as the guest can see, and insn_execute() is called
  * again from scratch when the answer is there. The emulator performs the same
  * accesses in the same order, so the callee answers those that were completed
  * since the last commit() from its record: a read with the data, a write with
@@ -276,11 +276,26 @@ int insn_fetch(const struct insn_cpu *cpu, const struct insn_ops *ops,
 u64 insn_skip(const struct insn_cpu *cpu, unsigned int len);
 
 /**
- * insn_emulate() - execute the instruction at CS:RIP
+ * insn_uses_segments() - does it depend on segment registers other than CS and SS?
+ * @cpu: only the mode is looked at
+ * @insn: from insn_fetch()
+ *
+ * If not, insn_execute() needs no others in @cpu.
+ */
+bool insn_uses_segments(const struct insn_cpu *cpu, const struct insn *insn);
+
+/**
+ * insn_has_one_access() - is its ModRM operand the only memory it touches?
+ * @insn: from insn_fetch()
+ */
+bool insn_has_one_access(const struct insn *insn);
+
+/**
+ * insn_execute() - execute the instruction at CS:RIP
  * @cpu: registers; changed only by what is complete
  * @ops: the environment
  * @opaque: for @ops
- * @insn: the decoded instruction, for error reports
+ * @insn: from insn_fetch()
  * @fault: filled when INSN_FAULT is returned
  *
  * One instruction, or a bounded number of iterations of a REP string
@@ -290,10 +305,10 @@ u64 insn_skip(const struct insn_cpu *cpu, unsigned int len);
  * RF is cleared in @cpu->rflags by a retired instruction. Delivering the #DB
  * for TF (insn->trap) and ending an interrupt shadow are the caller's.
  *
- * Return: INSN_DONE; INSN_FAULT; INSN_EXIT, call again from scratch when the
+ * Return: INSN_DONE; INSN_FAULT; INSN_EXIT, call again from its start when the
  * access is complete; INSN_UNKNOWN with insn->bytes; or INSN_ERROR.
  */
-int insn_emulate(struct insn_cpu *cpu, const struct insn_ops *ops,
+int insn_execute(struct insn_cpu *cpu, const struct insn_ops *ops,
 		 void *opaque, struct insn *insn, struct insn_fault *fault);
 
 #endif /* KEEL_INSN_H */

@@ -317,8 +317,11 @@ unsigned int guest_code(struct guest *g, const char *hex)
 
 int guest_step(struct guest *g)
 {
+	int ret;
+
 	g->replayed = 0;
-	return insn_emulate(&g->cpu, &guest_ops, g, &g->insn, &g->fault);
+	ret = insn_fetch(&g->cpu, &guest_ops, g, &g->insn, &g->fault);
+	return ret ?: insn_execute(&g->cpu, &guest_ops, g, &g->insn, &g->fault);
 }
 
 int guest_run(struct guest *g)

@@ -41,7 +41,7 @@ struct guest {
 	u64 cr[9], dr[8];
 	u64 invalidated;
 
-	/* The callee's record of what insn_emulate() has done so far. */
+	/* The callee's record of what insn_execute() has done so far. */
 	struct access log[8];
 	unsigned int logged, replayed;
 	struct access pending;
@@ -60,7 +60,7 @@ struct guest {
 void guest_init(struct guest *g, enum insn_mode mode);
 /* Puts code where RIP is. Return: how many bytes it is. */
 unsigned int guest_code(struct guest *g, const char *hex);
-/* One call of insn_emulate(). */
+/* One call of insn_execute(). */
 int guest_step(struct guest *g);
 /* Plays userspace until the call ends in something other than INSN_EXIT. */
 int guest_run(struct guest *g);

@@ -592,7 +592,8 @@ static void run_trial(struct trial *t, struct tally *tally)
 
 	memcpy(regs, t->cpu.regs, sizeof(regs));
 	memcpy(before, shadow, BUF_SIZE);
-	ret = insn_emulate(&t->cpu, &ops, t, &insn, &fault);
+	ret = insn_fetch(&t->cpu, &ops, t, &insn, &fault) ?:
+	      insn_execute(&t->cpu, &ops, t, &insn, &fault);
 	if (ret == INSN_UNKNOWN || t->wild) {
 		ret == INSN_UNKNOWN ? tally->unknown++ : tally->wild++;
 		memcpy(shadow, before, BUF_SIZE);
