@@ -4,6 +4,7 @@
  * or a negative errno.
  */
 #include <linux/kvm_para.h>
+#include <linux/mm.h>
 #include <linux/nospec.h>
 #include <linux/ratelimit.h>
 #include <uapi/asm/debugreg.h>
@@ -576,6 +577,37 @@ static int (* const handlers[KEEL_NR_EXITS])(struct keel_vcpu *vcpu) = {
 	 BIT(KEEL_EXIT_DR) | BIT(KEEL_EXIT_XSETBV) | BIT(KEEL_EXIT_WBINVD) |	\
 	 BIT(KEEL_EXIT_MWAIT) | BIT(KEEL_EXIT_MONITOR))
 
+/* What the instruction is that exits, as nearly all code has it: without prefixes. */
+static const struct { u8 len, opcode[2]; } usual[KEEL_NR_EXITS] = {
+	[KEEL_EXIT_CPUID]	= { 2, { 0x0f, 0xa2 } },
+	[KEEL_EXIT_HLT]		= { 1, { 0xf4 } },
+	[KEEL_EXIT_RDMSR]	= { 2, { 0x0f, 0x32 } },
+	[KEEL_EXIT_WRMSR]	= { 2, { 0x0f, 0x30 } },
+	[KEEL_EXIT_HYPERCALL]	= { 3, { 0x0f, 0x01 } },
+};
+
+/* Return: its length if it looks so, or 0: decode it. */
+static int usual_length(struct keel_vcpu *vcpu)
+{
+	u32 reason = array_index_nospec(vcpu->exit.reason, KEEL_NR_EXITS);
+	u32 access = KEEL_WALK_EXEC;
+	int len = usual[reason].len;
+	struct keel_walk walk;
+	u8 bytes[2] = {};
+	u64 rip;
+
+	if (!len || !keel_mode64(vcpu))
+		return 0;
+	keel_need(vcpu, KEEL_RIP);
+	rip = vcpu->regs.rip;
+	if (keel_cpl(vcpu) == 3)
+		access |= KEEL_WALK_USER;
+	if (offset_in_page(rip) + len > PAGE_SIZE || keel_guest_walk(vcpu, rip, access, &walk) ||
+	    keel_guest_read(vcpu->vm, walk.gpa, bytes, min(len, 2)))
+		return 0;
+	return memcmp(bytes, usual[reason].opcode, sizeof(bytes)) ? 0 : len;
+}
+
 /*
  * The CPU gave no length: find it before anything has happened. Another vCPU
  * may have unmapped the page: executed again, the instruction faults by itself.
@@ -583,7 +615,7 @@ static int (* const handlers[KEEL_NR_EXITS])(struct keel_vcpu *vcpu) = {
 static int find_length(struct keel_vcpu *vcpu)
 {
 	struct insn insn;
-	int len = keel_insn_length(vcpu, &insn);
+	int len = usual_length(vcpu) ?: keel_insn_length(vcpu, &insn);
 
 	if (!len)
 		return keel_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
