@@ -11,6 +11,8 @@
 
 #include "guest.h"
 
+DEFINE_PER_CPU(unsigned long, keel_rcu_told);
+
 static struct kvm_run nobodys_run;
 static struct kvm_vcpu nobodys_vcpu = { .run = &nobodys_run };
 

@@ -11,7 +11,9 @@
 #include <linux/ftrace.h>
 #include <linux/instrumentation.h>
 #include <linux/irqflags.h>
+#include <linux/jiffies.h>
 #include <linux/lockdep.h>
+#include <linux/percpu.h>
 #include <linux/vtime.h>
 #include <asm/cpufeature.h>
 #include <asm/mce.h>
@@ -20,6 +22,24 @@
 #include <asm/ptrace.h>
 
 #include "compat.h"
+
+/* When RCU was last told on this CPU, in jiffies. */
+DECLARE_PER_CPU(unsigned long, keel_rcu_told);
+
+/*
+ * A CPU that goes to a guest is in no read-side section. Where RCU does not see
+ * that by itself, the tick interrupts the guest, and to be told once a tick is
+ * enough for it: its grace periods are not shorter.
+ */
+static __always_inline void keel_tell_rcu(void)
+{
+	unsigned long now = jiffies;
+
+	if (likely(__this_cpu_read(keel_rcu_told) == now))
+		return;
+	__this_cpu_write(keel_rcu_told, now);
+	keel_rcu_note_guest();
+}
 
 /**
  * keel_guest_enter() - what comes right before the entry stub
@@ -36,7 +56,7 @@ static __always_inline void keel_guest_enter(void)
 	instrumentation_end();
 	if (!context_tracking_guest_enter()) {
 		instrumentation_begin();
-		keel_rcu_note_guest();
+		keel_tell_rcu();
 		instrumentation_end();
 	}
 	lockdep_hardirqs_on(CALLER_ADDR0);

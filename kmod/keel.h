@@ -283,7 +283,13 @@ extern const struct keel_backend *keel_backend;
  */
 int keel_hardware_get(void);
 void keel_hardware_put(void);
-bool keel_hardware_on(void);	/* on this CPU; preemption off */
+DECLARE_PER_CPU(bool, keel_cpu_on);
+
+/* On this CPU; preemption off. */
+static inline bool keel_hardware_on(void)
+{
+	return __this_cpu_read(keel_cpu_on);
+}
 
 /* vm.c */
 int keel_vm_create(unsigned long type);

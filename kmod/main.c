@@ -31,20 +31,15 @@ bool keel_rebooting __read_mostly;
 static DEFINE_MUTEX(hardware_lock);	/* outermost; never held with a VM's lock */
 static int hardware_users;		/* under hardware_lock and cpus_read_lock() */
 static atomic_t enable_failed;
-static DEFINE_PER_CPU(bool, hardware_on);
+DEFINE_PER_CPU(bool, keel_cpu_on);
 
 /* A CPU that came online later and refused has it off: no guest enters there. */
-bool keel_hardware_on(void)
-{
-	return __this_cpu_read(hardware_on);
-}
-
 /* On the CPU, interrupts off: by IPI, or by the hotplug machinery. */
 static void cpu_enable(void *unused)
 {
 	int err;
 
-	if (__this_cpu_read(hardware_on))
+	if (__this_cpu_read(keel_cpu_on))
 		return;
 	err = keel_backend->cpu_enable();
 	if (err) {
@@ -53,15 +48,15 @@ static void cpu_enable(void *unused)
 				   smp_processor_id(), keel_backend->name, err);
 		return;
 	}
-	__this_cpu_write(hardware_on, true);
+	__this_cpu_write(keel_cpu_on, true);
 }
 
 static void cpu_disable(void *unused)
 {
-	if (!__this_cpu_read(hardware_on))
+	if (!__this_cpu_read(keel_cpu_on))
 		return;
 	keel_backend->cpu_disable();
-	__this_cpu_write(hardware_on, false);
+	__this_cpu_write(keel_cpu_on, false);
 }
 
 int keel_hardware_get(void)
@@ -172,7 +167,7 @@ static struct notifier_block keel_reboot_notifier = {
 static void keel_emergency(void)
 {
 	WRITE_ONCE(keel_rebooting, true);
-	if (__this_cpu_read(hardware_on))
+	if (__this_cpu_read(keel_cpu_on))
 		keel_backend->emergency();
 }
 

@@ -152,7 +152,8 @@ static int enter_guest(struct keel_vcpu *vcpu)
 		return -EIO;
 	}
 	flush_if_stale(vcpu);
-	keel_event_handed_over(vcpu);
+	if (vcpu->events.handed != KEEL_EVENT_NONE)
+		keel_event_handed_over(vcpu);
 	trace_keel_entry(vcpu);
 
 	keel_backend->enter(vcpu);
@@ -196,7 +197,8 @@ static int run_loop(struct keel_vcpu *vcpu)
 	for (;;) {
 		if (READ_ONCE(vcpu->vm->dead) || READ_ONCE(keel_rebooting))
 			return -EIO;
-		if (vcpu->mp_state == KVM_MP_STATE_RUNNABLE && keel_dirty_ring_full(vcpu)) {
+		if (vcpu->vm->dirty_ring_entries &&
+		    vcpu->mp_state == KVM_MP_STATE_RUNNABLE && keel_dirty_ring_full(vcpu)) {
 			vcpu->run->exit_reason = KVM_EXIT_DIRTY_RING_FULL;
 			return KEEL_TO_USER;
 		}
@@ -305,9 +307,11 @@ static int begin_run(struct keel_vcpu *vcpu)
 
 	if ((dirty | READ_ONCE(run->kvm_valid_regs)) & ~(u64)KVM_SYNC_X86_VALID_FIELDS)
 		return -EINVAL;
-	ret = load_sync_regs(vcpu, dirty);
-	if (ret)
-		return ret;
+	if (unlikely(dirty)) {
+		ret = load_sync_regs(vcpu, dirty);
+		if (ret)
+			return ret;
+	}
 	run->flags = 0;
 	vcpu->events.want_irq_window = READ_ONCE(run->request_interrupt_window) &&
 				       vcpu->vm->irqchip != KEEL_IRQCHIP_KERNEL;
@@ -377,7 +381,8 @@ int keel_vcpu_run(struct keel_vcpu *vcpu)
 	keel_fpu_leave(vcpu);
 	if (unlikely(vcpu->debug.control))
 		keel_debug_end_run(vcpu);
-	store_sync_regs(vcpu);
+	if (unlikely(READ_ONCE(vcpu->run->kvm_valid_regs)))
+		store_sync_regs(vcpu);
 	post_run(vcpu);
 	deactivate_sigset(vcpu);
 	rcu_assign_pointer(vcpu->task, NULL);

@@ -169,15 +169,13 @@ static void inject(struct keel_vcpu *vcpu, const struct keel_event *event)
  * What is still marked injected at the next exit was put back by the backend,
  * because it was not delivered; or is another one, which waits for its turn.
  *
- * Context: right before the entry.
+ * Context: right before the entry, for an event that was handed to the backend.
  */
 void keel_event_handed_over(struct keel_vcpu *vcpu)
 {
 	struct keel_events *ev = &vcpu->events;
 
 	switch (ev->handed) {
-	case KEEL_EVENT_NONE:
-		return;
 	case KEEL_EVENT_NMI:
 		ev->nmi.injected = false;
 		break;
