@@ -61,6 +61,7 @@ enum keel_exit_reason {
 struct keel_exit {
 	u32 reason;
 	u8 insn_len;
+	bool shadow;	/* there may be an interrupt shadow, to be ended */
 	u64 hw_reason;
 	union {
 		struct {

@@ -64,14 +64,15 @@ int keel_skip_instruction(struct keel_vcpu *vcpu)
 	if (len <= 0)
 		return keel_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
 
-	keel_change(vcpu, KEEL_RIP);
-	keel_need(vcpu, KEEL_RFLAGS);
+	keel_need(vcpu, KEEL_RIP | KEEL_RFLAGS);
+	r->dirty |= KEEL_RIP;
 	old = r->rip;
 	r->rip += len;
 	/* only a wrap at 4 GiB makes it worth asking which mode this is */
 	if (unlikely((old ^ r->rip) >> 32) && !keel_mode64(vcpu))
 		r->rip = (u32)r->rip;
-	keel_backend->set_shadow(vcpu, 0);
+	if (unlikely(vcpu->exit.shadow))
+		keel_backend->set_shadow(vcpu, 0);
 	if (r->rflags & X86_EFLAGS_TF)
 		keel_queue_db(vcpu, DR_STEP);
 	return KEEL_RESUME;

@@ -744,7 +744,7 @@ static int emulate(struct keel_vcpu *vcpu)
 	/* completed iterations of a REP count also when the next one stopped */
 	emulation_end(&em);
 	io->rip = vcpu->regs.rip;
-	if (ret == INSN_DONE && insn->retired)
+	if (ret == INSN_DONE && insn->retired && vcpu->exit.shadow)
 		keel_backend->set_shadow(vcpu, 0);
 	if (ret == INSN_DONE && insn->trap)
 		keel_queue_db(vcpu, DR_STEP);

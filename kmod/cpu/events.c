@@ -455,8 +455,10 @@ int keel_ioctl_set_events(struct keel_vcpu *vcpu, const struct kvm_vcpu_events *
 	ev->interrupt.injected = e->interrupt.injected;
 	ev->interrupt.vector = e->interrupt.nr;
 	ev->interrupt.soft = false;
-	if (e->flags & KVM_VCPUEVENT_VALID_SHADOW)
+	if (e->flags & KVM_VCPUEVENT_VALID_SHADOW) {
 		keel_backend->set_shadow(vcpu, e->interrupt.shadow);
+		vcpu->exit.shadow = true;	/* for an instruction under way */
+	}
 
 	ev->nmi.injected = e->nmi.injected;
 	if (e->flags & KVM_VCPUEVENT_VALID_NMI_PENDING) {

@@ -252,6 +252,7 @@ void svm_decode_exit(struct svm_vcpu *svm)
 	u32 code = c->exit_code;
 
 	e->insn_len = 0;
+	e->shadow = c->int_state & SVM_INTERRUPT_SHADOW_MASK;
 	e->hw_reason = code;
 	if (unlikely(code == (u32)SVM_EXIT_ERR)) {
 		/* nothing was delivered; EVENTINJ is laid out like EXITINTINFO */

@@ -257,6 +257,18 @@ static void vmx_reblock_nmi(struct vmx_vcpu *vmx)
 	vmx_set_blocking(vmx, vmx_blocking(vmx) | GUEST_INTR_STATE_NMI);
 }
 
+/* What it takes to retire the instruction. */
+static void vmx_decode_insn(struct vmx_vcpu *vmx, struct keel_exit *exit)
+{
+	struct keel_regs *regs = &vmx->vcpu.regs;
+
+	exit->insn_len = vmx_read(VM_EXIT_INSTRUCTION_LEN);
+	exit->shadow = vmx_blocking(vmx) & VMX_SHADOW;
+	regs->rip = vmx_read(GUEST_RIP);
+	regs->rflags = vmx_read(GUEST_RFLAGS);
+	regs->valid |= KEEL_RIP | KEEL_RFLAGS;
+}
+
 /**
  * vmx_decode_exit() - fill vcpu->exit
  * @vmx: the vCPU
@@ -271,13 +283,14 @@ void vmx_decode_exit(struct vmx_vcpu *vmx)
 	const struct vmx_exit *e;
 
 	exit->insn_len = 0;
+	exit->shadow = true;
 	exit->hw_reason = vmx->reason;
 	exit->reason = KEEL_EXIT_UNKNOWN;
 	if (basic >= ARRAY_SIZE(vmx_exits) || !vmx_exits[basic].name)
 		return;
 	e = &vmx_exits[basic];
 	if (e->flags & LEN)
-		exit->insn_len = vmx_read(VM_EXIT_INSTRUCTION_LEN);
+		vmx_decode_insn(vmx, exit);
 	if (basic != EXIT_REASON_EXCEPTION_NMI)
 		vmx->intr_info = 0;
 	if (e->decode)

@@ -147,7 +147,6 @@ void vmx_requeue_event(struct vmx_vcpu *vmx, u32 info, u32 error, u32 len);
 const char *vmx_hw_reason_name(u64 hw_reason);
 
 /* vmx.c */
-u32 vmx_blocking(struct vmx_vcpu *vmx);
 void vmx_set_blocking(struct vmx_vcpu *vmx, u32 blocking);
 void vmx_insn_failed(const char *insn, unsigned long operand);
 
@@ -197,6 +196,16 @@ static __always_inline void vmx_write(unsigned long field, unsigned long value)
 	if (!vmx_insn("vmwrite %[value], %[field]",
 		      [value] "r" (value), [field] "r" (field)))
 		vmx_insn_failed("VMWRITE", field);
+}
+
+/* GUEST_INTERRUPTIBILITY_INFO */
+static inline u32 vmx_blocking(struct vmx_vcpu *vmx)
+{
+	if (!vmx->blocking_valid) {
+		vmx->blocking = vmx_read(GUEST_INTERRUPTIBILITY_INFO);
+		vmx->blocking_valid = true;
+	}
+	return vmx->blocking;
 }
 
 static inline bool vmx_clear(hpa_t pa)

@@ -427,6 +427,8 @@ void vmx_read_regs(struct keel_vcpu *vcpu, u32 groups)
 		regs->gpr[KEEL_RSP_REG] = vmx_read(GUEST_RSP);
 	if (groups & KEEL_RFLAGS)
 		regs->rflags = vmx_read(GUEST_RFLAGS);
+	if (!(groups & ~(KEEL_RIP | KEEL_RSP | KEEL_RFLAGS)))
+		return;
 	if (groups & KEEL_CR3)
 		regs->cr3 = vmx_read(GUEST_CR3);
 	if (groups & KEEL_SEGS)
@@ -445,7 +447,6 @@ void vmx_read_regs(struct keel_vcpu *vcpu, u32 groups)
 	}
 	if (groups & KEEL_SYSCALL)
 		vmx_read_syscall(vcpu);
-	regs->valid |= groups;
 }
 
 /* vmx_dump() - backend operation: the VMCS in a few lines of the log */

@@ -721,15 +721,6 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 /* ---- events ---- */
 
 /* GUEST_INTERRUPTIBILITY_INFO, read once per exit and only if asked for */
-u32 vmx_blocking(struct vmx_vcpu *vmx)
-{
-	if (!vmx->blocking_valid) {
-		vmx->blocking = vmx_read(GUEST_INTERRUPTIBILITY_INFO);
-		vmx->blocking_valid = true;
-	}
-	return vmx->blocking;
-}
-
 void vmx_set_blocking(struct vmx_vcpu *vmx, u32 blocking)
 {
 	if (vmx->blocking_valid && vmx->blocking == blocking)
