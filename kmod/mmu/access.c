@@ -91,14 +91,23 @@ int keel_guest_write_nofault(struct keel_vcpu *vcpu, gpa_t gpa, const void *buf,
 	return err;
 }
 
-int keel_guest_read_entry(struct keel_vm *vm, gpa_t gpa, u64 *entry, int len)
+int keel_guest_read_entry(struct keel_vm *vm, struct keel_slot **hint, gpa_t gpa,
+			  u64 *entry, int len)
 {
+	struct keel_slot *slot = *hint;
+	gfn_t gfn = keel_gfn(gpa);
 	void __user *at;
 	u32 low = 0;
 	int err;
 
-	if (!slot_access(vm, gpa, false, &at))
-		return -EFAULT;
+	if (!slot || gfn - slot->gfn >= slot->npages) {
+		/* the VM's addresses mean nothing in another process */
+		slot = current->mm == vm->mm ? keel_slot_find(vm, gfn) : NULL;
+		if (!slot)
+			return -EFAULT;
+		*hint = slot;
+	}
+	at = (void __user *)(keel_slot_hva(slot, gfn) + offset_in_page(gpa));
 	if (len == sizeof(u64))
 		return get_user(*entry, (u64 __user *)at);
 	err = get_user(low, (u32 __user *)at);

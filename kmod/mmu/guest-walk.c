@@ -142,6 +142,7 @@ static bool first_table(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gv
 static bool descend(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gva, u32 *error)
 {
 	u64 entry, reserved, common = reserved_everywhere(vcpu, g);
+	struct keel_slot *slot = NULL;
 	unsigned int index;
 	bool large;
 	gpa_t table;
@@ -155,7 +156,8 @@ static bool descend(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gva, u
 		index = gva >> level_shift(g, g->level) & (BIT(g->bits) - 1);
 		g->at[g->level] = table + index * g->entry_size;
 		/* a table where no memory is counts as empty */
-		if (keel_guest_read_entry(vcpu->vm, g->at[g->level], &entry, g->entry_size))
+		if (keel_guest_read_entry(vcpu->vm, &slot, g->at[g->level], &entry,
+					  g->entry_size))
 			return false;
 		if (!(entry & ENTRY_PRESENT))
 			return false;

@@ -86,10 +86,11 @@ u64 keel_tables_lookup(struct keel_vm *vm, gfn_t gfn, int *level);
 
 /* access.c */
 /*
- * An aligned u32 or u64 of the guest's page tables, in one piece. Under vm->srcu.
- * Return: 0 or -EFAULT.
+ * An aligned u32 or u64 of the guest's page tables, in one piece. Under vm->srcu;
+ * *hint, NULL at first, is the slot of the last one. Return: 0 or -EFAULT.
  */
-int keel_guest_read_entry(struct keel_vm *vm, gpa_t gpa, u64 *entry, int len);
+int keel_guest_read_entry(struct keel_vm *vm, struct keel_slot **hint, gpa_t gpa,
+			  u64 *entry, int len);
 
 /* notifier.c; for tests */
 extern const struct mmu_notifier_ops keel_notifier_ops;
