@@ -21,6 +21,9 @@ static void vm_free(struct kref *refs)
 	struct keel_vcpu *vcpu;
 	unsigned long id;
 
+	/* nobody reads any more: let what waits to be freed not wait for a tick */
+	synchronize_srcu_expedited(&vm->irq_srcu);
+	synchronize_srcu_expedited(&vm->srcu);
 	/* After this no fault, no notifier and no irqfd looks at the VM. */
 	keel_notifier_unregister(vm);
 	keel_vm_debugfs_destroy(vm);
