@@ -322,6 +322,9 @@ static int begin_run(struct keel_vcpu *vcpu)
 
 	if (unlikely(vcpu->debug.control))
 		keel_debug_begin_run(vcpu);
+	/* the emulator moves XMM registers, too */
+	if (vcpu->io.pending == KEEL_IO_EMULATE)
+		keel_fpu_enter(vcpu);
 	ret = keel_complete_io(vcpu);
 	if (ret <= 0)
 		return ret;
@@ -369,16 +372,19 @@ int keel_vcpu_run(struct keel_vcpu *vcpu)
 
 	rcu_assign_pointer(vcpu->task, current);
 	activate_sigset(vcpu);
-	keel_fpu_enter(vcpu);
 	keel_clock_enter(vcpu);
 
 	ret = begin_run(vcpu);
-	if (ret > 0)
+	if (ret > 0) {
+		if (!vcpu->fpu.loaded)
+			keel_fpu_enter(vcpu);
 		ret = run_loop(vcpu);
+	}
 	if (ret == KEEL_TO_USER)
 		vcpu->stats.user_exits++;
 
-	keel_fpu_leave(vcpu);
+	if (vcpu->fpu.loaded)
+		keel_fpu_leave(vcpu);
 	if (unlikely(vcpu->debug.control))
 		keel_debug_end_run(vcpu);
 	if (unlikely(READ_ONCE(vcpu->run->kvm_valid_regs)))
