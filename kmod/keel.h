@@ -36,7 +36,7 @@
 
 #define KEEL_MAX_VCPUS		256
 #define KEEL_MAX_VCPU_ID	1024
-#define KEEL_MAX_MEMSLOTS	1024
+#define KEEL_MAX_MEMSLOTS	32764
 #define KEEL_MAX_VMS		4096
 
 #undef pr_fmt
@@ -80,7 +80,8 @@ struct keel_vm {
 	/* memory */
 	struct mutex slots_lock;
 	struct srcu_struct srcu;		/* readers of slots and buses */
-	struct keel_slots __rcu *slots;		/* [S] */
+	struct keel_slots __rcu *slots;		/* [S] by gfn */
+	struct xarray slots_by_id;		/* slots_lock */
 	struct keel_mmu mmu;
 	struct mmu_notifier notifier;		/* [C] */
 

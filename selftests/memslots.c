@@ -163,6 +163,37 @@ TEST(add_delete_move)
 	vm_destroy(vm);
 }
 
+/* The neighbours of a slot among as many as there can be are told apart. */
+TEST(as_many_as_there_can_be)
+{
+	struct vm *vm = vm_create(0);
+	struct vcpu *vcpu = vcpu_create(vm);
+	u32 slots = vm_cap(vm, KVM_CAP_NR_MEMSLOTS), id, val;
+	u32 *p = anon(PAGE_SIZE), *q = anon(PAGE_SIZE);
+	u64 gpa = GPA_USER - (u64)(slots - SLOT_USER) / 2 * PAGE_SIZE;
+
+	*p = 0x1111;
+	*q = 0x2222;
+	for (id = SLOT_USER; id < slots; id++, gpa += PAGE_SIZE) {
+		if (vm_slot(vm, id, 0, gpa, PAGE_SIZE, gpa == GPA_USER ? q : p))
+			break;
+	}
+	ASSERT_EQ(slots, id);
+	EXPECT_EQ(-EEXIST, vm_slot(vm, SLOT_USER, 0, GPA_USER, PAGE_SIZE, p));
+	vcpu_set_long(vcpu, guest_reader);
+	EXPECT_TRUE(next_read(vcpu, &val));
+	EXPECT_EQ(0x2222, val);
+	/* gone while its neighbours stay */
+	id = SLOT_USER + (slots - SLOT_USER) / 2;
+	ASSERT_EQ(0, vm_slot(vm, id, 0, 0, 0, NULL));
+	EXPECT_FALSE(next_read(vcpu, &val));
+	ASSERT_EQ(0, vm_slot(vm, id, 0, GPA_USER, PAGE_SIZE, p));
+	EXPECT_TRUE(next_read(vcpu, &val));	/* the exit's value */
+	EXPECT_TRUE(next_read(vcpu, &val));
+	EXPECT_EQ(0x1111, val);
+	vm_destroy(vm);
+}
+
 static void guest_rom(void)
 {
 	GUEST_ASSERT_EQ(mmio_read32(GPA_USER), 0x1234);

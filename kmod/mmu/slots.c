@@ -16,15 +16,15 @@
 
 /* As stock KVM: what fits in a signed int, for the bitmaps' sake. */
 #define MAX_SLOT_PAGES	((1UL << 31) - 1)
+/* An array of more slots does not wait long to be freed. */
+#define MAX_WAITING	1024
 #define SLOT_FLAGS	(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY)
 
-struct keel_slot *keel_slot_find(struct keel_vm *vm, gfn_t gfn)
+/* How many slots begin at @gfn or below it. */
+static int count_up_to(const struct keel_slots *slots, gfn_t gfn)
 {
-	const struct keel_slots *slots = keel_slots(vm);
 	int low = 0, high = slots->nr, mid;
-	struct keel_slot *slot;
 
-	/* the first slot that begins above gfn; the one before may have it */
 	while (low < high) {
 		mid = low + (high - low) / 2;
 		if (slots->slot[mid]->gfn <= gfn)
@@ -32,23 +32,26 @@ struct keel_slot *keel_slot_find(struct keel_vm *vm, gfn_t gfn)
 		else
 			high = mid;
 	}
-	if (!low)
+	return low;
+}
+
+struct keel_slot *keel_slot_find(struct keel_vm *vm, gfn_t gfn)
+{
+	const struct keel_slots *slots = keel_slots(vm);
+	int n = count_up_to(slots, gfn);
+	struct keel_slot *slot;
+
+	/* the last one that begins there may have it */
+	if (!n)
 		return NULL;
-	slot = slots->slot[low - 1];
+	slot = slots->slot[n - 1];
 	return gfn - slot->gfn < slot->npages ? slot : NULL;
 }
 
 struct keel_slot *keel_slot_by_id(struct keel_vm *vm, int id)
 {
-	const struct keel_slots *slots;
-	int i;
-
 	lockdep_assert_held(&vm->slots_lock);
-	slots = keel_slots(vm);
-	for (i = 0; i < slots->nr; i++)
-		if (slots->slot[i]->id == id)
-			return slots->slot[i];
-	return NULL;
+	return xa_load(&vm->slots_by_id, id);
 }
 
 static bool overlaps(struct keel_vm *vm, const struct keel_slot *new,
@@ -58,11 +61,12 @@ static bool overlaps(struct keel_vm *vm, const struct keel_slot *new,
 	const struct keel_slot *slot;
 	int i;
 
-	for (i = 0; i < slots->nr; i++) {
+	/* those that begin in @new, from the last one on, and one before them; @old beside */
+	for (i = count_up_to(slots, new->gfn + new->npages - 1) - 1; i >= 0; i--) {
 		slot = slots->slot[i];
-		if (slot != old && new->gfn < slot->gfn + slot->npages &&
-		    slot->gfn < new->gfn + new->npages)
-			return true;
+		if (slot == old)
+			continue;
+		return new->gfn < slot->gfn + slot->npages;
 	}
 	return false;
 }
@@ -84,23 +88,27 @@ static struct keel_slots *slots_next(struct keel_vm *vm, struct keel_slot *old,
 				     struct keel_slot *new)
 {
 	const struct keel_slots *slots = keel_slots(vm);
+	int end = old ? count_up_to(slots, old->gfn) - 1 : slots->nr;
 	struct keel_slots *next;
-	int i, n = 0;
+	int at;
 
 	next = slots_alloc(slots->nr - !!old + !!new);
 	if (!next)
 		return NULL;
-	for (i = 0; i < slots->nr; i++) {
-		if (slots->slot[i] == old)
-			continue;
-		if (new && new->gfn < slots->slot[i]->gfn) {
-			next->slot[n++] = new;
-			new = NULL;
-		}
-		next->slot[n++] = slots->slot[i];
+	/* without @old ... */
+	memcpy(next->slot, slots->slot, end * sizeof(*slots->slot));
+	if (old)
+		memcpy(next->slot + end, slots->slot + end + 1,
+		       (slots->nr - end - 1) * sizeof(*slots->slot));
+	if (new) {
+		/* ... and with @new, in its place */
+		next->nr--;
+		at = count_up_to(next, new->gfn);
+		memmove(next->slot + at + 1, next->slot + at,
+			(next->nr - at) * sizeof(*next->slot));
+		next->slot[at] = new;
+		next->nr++;
 	}
-	if (new)
-		next->slot[n] = new;
 	return next;
 }
 
@@ -213,11 +221,13 @@ static int commit(struct keel_vm *vm, struct keel_slot *old, struct keel_slot *n
 {
 	struct keel_mmu *mmu = &vm->mmu;
 	struct keel_slots *next, *prev = keel_slots(vm);
+	int id = old ? old->id : new->id;
 	bool flush = false;
 
 	lockdep_assert_held(&vm->slots_lock);
 	next = slots_next(vm, old, new);
-	if (!next) {
+	if (!next || xa_err(xa_store(&vm->slots_by_id, id, new, GFP_KERNEL_ACCOUNT))) {
+		kvfree(next);
 		slot_free(new, old);
 		return -ENOMEM;
 	}
@@ -244,9 +254,10 @@ static int commit(struct keel_vm *vm, struct keel_slot *old, struct keel_slot *n
 
 	/*
 	 * Nothing was taken away by adding a slot, and without a vCPU there is
-	 * nobody who could notice; then freeing is all that has to wait.
+	 * nobody who could notice; then freeing is all that has to wait. But
+	 * thousands of large arrays must not.
 	 */
-	if (old && READ_ONCE(vm->nr_vcpus)) {
+	if ((old && READ_ONCE(vm->nr_vcpus)) || prev->nr > MAX_WAITING) {
 		synchronize_srcu_expedited(&vm->srcu);
 		slots_free(&prev->rcu);
 	} else {
@@ -327,6 +338,7 @@ int keel_slots_init(struct keel_vm *vm)
 	if (!slots)
 		return -ENOMEM;
 	rcu_assign_pointer(vm->slots, slots);
+	xa_init(&vm->slots_by_id);
 	return 0;
 }
 
@@ -342,5 +354,6 @@ void keel_slots_destroy(struct keel_vm *vm)
 		kfree(slots->slot[i]);
 	}
 	kvfree(slots);
+	xa_destroy(&vm->slots_by_id);
 	RCU_INIT_POINTER(vm->slots, NULL);
 }
