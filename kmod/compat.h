@@ -121,6 +121,11 @@ static inline void keel_hrtimer_setup(struct hrtimer *timer,
 #define KEEL_FOLL_HONOR_NUMA_FAULT	FOLL_HONOR_NUMA_FAULT
 #endif
 
+/* 6.11's */
+#ifndef KVM_CAP_X86_APIC_BUS_CYCLES_NS
+#define KVM_CAP_X86_APIC_BUS_CYCLES_NS	237
+#endif
+
 /* 6.10 marks fields of the run page that must be read once and checked. */
 #ifdef HINT_UNSAFE_IN_KVM
 #define KEEL_RUN_FIELD(name)	HINT_UNSAFE_IN_KVM(name)

@@ -34,8 +34,8 @@
 #include "mmu/mmu.h"
 #include "stats.h"
 
-#define KEEL_MAX_VCPUS		256
-#define KEEL_MAX_VCPU_ID	1024
+#define KEEL_MAX_VCPUS		1024
+#define KEEL_MAX_VCPU_ID	4096
 #define KEEL_MAX_MEMSLOTS	32764
 #define KEEL_MAX_VMS		4096
 
@@ -118,6 +118,7 @@ struct keel_vm {
 	bool exception_payload;			/* [V] */
 	bool triple_fault_event;		/* [V] */
 	u32 max_vcpu_id;			/* [V] 0: not limited by userspace */
+	u64 apic_bus_cycle_ns;			/* [V] 0: one */
 	u32 dirty_ring_entries;			/* [V] of each vCPU; 0: bitmaps of the slots */
 
 	/* ... and those that may change at any time */

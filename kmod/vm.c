@@ -371,6 +371,21 @@ static long enable_user_msr(struct keel_vm *vm, const struct kvm_enable_cap *cap
 	return 0;
 }
 
+static long enable_apic_bus_cycle(struct keel_vm *vm, const struct kvm_enable_cap *cap)
+{
+	u64 longest;
+
+	/* the timer's longest period, at the largest divisor, in ns */
+	if (!cap->args[0] || check_mul_overflow(U32_MAX * 128ULL, cap->args[0], &longest))
+		return -EINVAL;
+	if (vm->irqchip == KEEL_IRQCHIP_NONE)
+		return -ENXIO;
+	if (vm->nr_vcpus)
+		return -EINVAL;
+	vm->apic_bus_cycle_ns = cap->args[0];
+	return 0;
+}
+
 static long enable_cap(struct keel_vm *vm, void *data, unsigned long arg)
 {
 	const struct kvm_enable_cap *cap = data;
@@ -415,6 +430,9 @@ static long enable_cap(struct keel_vm *vm, void *data, unsigned long arg)
 		break;
 	case KVM_CAP_X86_USER_SPACE_MSR:
 		err = enable_user_msr(vm, cap);
+		break;
+	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
+		err = enable_apic_bus_cycle(vm, cap);
 		break;
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 		err = keel_enable_manual_protect(vm, cap->args[0]);

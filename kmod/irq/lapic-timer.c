@@ -179,9 +179,16 @@ static void count_start(struct keel_lapic *l, u64 ns)
 	hrtimer_start(&t->hrtimer, t->target, HRTIMER_MODE_ABS_HARD);
 }
 
+/* How long a count takes, ns. */
+static u64 tick(const struct keel_lapic *l)
+{
+	return keel_lapic_divisor(keel_lapic_reg(l, APIC_TDCR)) *
+	       (l->vcpu->vm->apic_bus_cycle_ns ?: 1);
+}
+
 static void set_period(struct keel_lapic *l)
 {
-	WRITE_ONCE(l->timer.period, (u64)keel_lapic_reg(l, APIC_TMICT) * l->timer.divisor);
+	WRITE_ONCE(l->timer.period, keel_lapic_reg(l, APIC_TMICT) * l->timer.tick);
 }
 
 /* TMICT was written. */
@@ -207,26 +214,25 @@ u32 keel_lapic_timer_count(struct keel_lapic *l)
 {
 	u64 ns = min(remaining(l), l->timer.period);
 
-	return div_u64(ns, l->timer.divisor);
+	return div64_u64(ns, l->timer.tick);
 }
 
 /* TDCR was written: what is left is counted at the new rate. */
 void keel_lapic_timer_write_divide(struct keel_lapic *l)
 {
 	struct keel_lapic_timer *t = &l->timer;
-	u32 divisor = keel_lapic_divisor(keel_lapic_reg(l, APIC_TDCR));
+	u64 new = tick(l), left;
 	bool active;
-	u64 left;
 
-	if (divisor == t->divisor)
+	if (new == t->tick)
 		return;
 	if (is_deadline(l)) {
-		t->divisor = divisor;
+		t->tick = new;
 		return;
 	}
 	active = hrtimer_cancel(&t->hrtimer);
-	left = (u64)keel_lapic_timer_count(l) * divisor;
-	t->divisor = divisor;
+	left = keel_lapic_timer_count(l) * new;
+	t->tick = new;
 	set_period(l);
 	/* less than a tick is left */
 	if (active && !left)
@@ -275,12 +281,12 @@ void keel_lapic_timer_restore(struct keel_lapic *l)
 	if (mode != l->timer.mode)
 		deadline_set(l, 0);
 	WRITE_ONCE(l->timer.mode, mode);
-	l->timer.divisor = keel_lapic_divisor(keel_lapic_reg(l, APIC_TDCR));
+	l->timer.tick = tick(l);
 	set_period(l);
 	if (is_deadline(l))
 		deadline_start(l);
 	else if (count)
-		count_start(l, min(count * l->timer.divisor, l->timer.period));
+		count_start(l, min(count * l->timer.tick, l->timer.period));
 	else
 		count_start(l, is_periodic(l) ? l->timer.period : 1);
 }
@@ -292,7 +298,7 @@ void keel_lapic_timer_reset(struct keel_lapic *l)
 	WRITE_ONCE(l->timer.mode, APIC_LVT_TIMER_ONESHOT);
 	deadline_set(l, 0);
 	WRITE_ONCE(l->timer.period, 0);
-	l->timer.divisor = keel_lapic_divisor(0);
+	l->timer.tick = tick(l);
 }
 
 void keel_lapic_timer_stop(struct keel_lapic *l)
@@ -303,5 +309,5 @@ void keel_lapic_timer_stop(struct keel_lapic *l)
 void keel_lapic_timer_init(struct keel_lapic *l)
 {
 	keel_hrtimer_setup(&l->timer.hrtimer, timer_expired, HRTIMER_MODE_ABS_HARD);
-	l->timer.divisor = keel_lapic_divisor(0);
+	l->timer.tick = tick(l);
 }

@@ -23,15 +23,16 @@ enum keel_lapic_event { KEEL_LAPIC_INIT, KEEL_LAPIC_SIPI };
 /**
  * struct keel_lapic_timer - the timer, on the host's monotonic clock
  *
- * The bus clock ticks once a nanosecond, as KVM's does. The owner thread
+ * The bus clock ticks once a nanosecond, as KVM's does, unless userspace has set
+ * another (KVM_CAP_X86_APIC_BUS_CYCLES_NS). The owner thread
  * stops the hrtimer before it changes @period or @deadline; the callback
  * moves @target on.
  */
 struct keel_lapic_timer {
 	struct hrtimer hrtimer;
 	u32 mode;		/* APIC_LVT_TIMER_ */
-	u32 divisor;
-	u64 period;		/* ns, TMICT times divisor */
+	u64 tick;		/* ns a count: TDCR's divisor, in cycles of the bus */
+	u64 period;		/* ns, TMICT times tick */
 	ktime_t target;		/* the next or, when it ran out, the last expiry */
 	u64 deadline;		/* guest TSC, 0 when not armed */
 	bool expired;		/* ... and it has fired for that */
