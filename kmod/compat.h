@@ -9,6 +9,7 @@
 #include <linux/eventfd.h>
 #include <linux/hrtimer.h>
 #include <linux/kvm.h>
+#include <linux/mm.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/syscore_ops.h>
@@ -120,6 +121,17 @@ static inline void keel_hrtimer_setup(struct hrtimer *timer,
 #else
 #define KEEL_FOLL_HONOR_NUMA_FAULT	FOLL_HONOR_NUMA_FAULT
 #endif
+
+/* 6.5 dropped the array of areas. Nothing is kept: the page is made present, that is all. */
+static inline void keel_get_user_pages_remote(struct mm_struct *mm, unsigned long start,
+					      unsigned int flags, int *locked)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+	get_user_pages_remote(mm, start, 1, flags, NULL, NULL, locked);
+#else
+	get_user_pages_remote(mm, start, 1, flags, NULL, locked);
+#endif
+}
 
 /* 6.11's */
 #ifndef KVM_CAP_X86_APIC_BUS_CYCLES_NS

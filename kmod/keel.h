@@ -145,6 +145,7 @@ enum keel_request {
 	KEEL_REQ_TLB_FLUSH,	/* guest-linear translations of this vCPU are stale */
 	KEEL_REQ_CLOCK,		/* rewrite the guest's pvclock page */
 	KEEL_REQ_STEAL,		/* tell the guest of stolen time, and that it runs again */
+	KEEL_REQ_ASYNC_PF,	/* tell the guest of pages that have come */
 	KEEL_REQ_MSR_FILTER,	/* the VM's MSR filter came, changed or went */
 	KEEL_REQ_TRIPLE_FAULT,	/* give KVM_EXIT_SHUTDOWN */
 	KEEL_REQ_IOAPIC_EOI,	/* give KVM_EXIT_IOAPIC_EOI for vcpu->eoi_vector */
@@ -239,6 +240,7 @@ struct keel_vcpu {
 	struct keel_fpu fpu;			/* [O] */
 	struct keel_vcpu_clock clock;		/* [O] */
 	struct keel_pv pv;			/* [O] */
+	struct keel_async_pf async_pf;		/* see there */
 	u32 mp_state;				/* [O] KVM_MP_STATE_ */
 	bool launched;				/* [O] KVM_RUN has entered the guest once */
 	bool hw_ready;				/* [C] the backend's part exists */

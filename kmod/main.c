@@ -285,6 +285,9 @@ static int __init keel_init(void)
 	err = keel_msr_init();
 	if (err)
 		goto out_backend;
+	err = keel_async_pf_init();
+	if (err)
+		goto out_backend;
 
 	err = cpuhp_setup_state_nocalls(KEEL_CPUHP_STATE, "virt/keel:online",
 					cpu_comes, cpu_goes);
@@ -292,7 +295,7 @@ static int __init keel_init(void)
 		if (err == -EBUSY)
 			pr_err("KVM is loaded and would compete for %s: unload it first (rmmod kvm_intel kvm_amd kvm)\n",
 			       keel_backend->name);
-		goto out_backend;
+		goto out_async_pf;
 	}
 	keel_debugfs_init();
 	keel_syscore_register(&keel_syscore);
@@ -315,6 +318,8 @@ out_registered:
 	keel_syscore_unregister(&keel_syscore);
 	keel_debugfs_exit();
 	cpuhp_remove_state_nocalls(KEEL_CPUHP_STATE);
+out_async_pf:
+	keel_async_pf_exit();
 out_backend:
 	if (keel_backend->exit)
 		keel_backend->exit();
@@ -326,6 +331,8 @@ static void __exit keel_exit(void)
 	if (kvm_node)
 		misc_deregister(&kvm_device);
 	misc_deregister(&keel_device);
+	/* the last VM's worker may still be dropping its last reference */
+	keel_async_pf_exit();
 	preempt_notifier_dec();
 	cpu_emergency_unregister_virt_callback(keel_emergency);
 	unregister_reboot_notifier(&keel_reboot_notifier);

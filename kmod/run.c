@@ -30,7 +30,8 @@ static bool must_wake(struct keel_vcpu *vcpu)
 	if (vcpu->lapic && keel_lapic_has_events(vcpu))
 		return true;
 	if (test_bit(KEEL_REQ_TRIPLE_FAULT, &vcpu->requests) ||
-	    test_bit(KEEL_REQ_IOAPIC_EOI, &vcpu->requests))
+	    test_bit(KEEL_REQ_IOAPIC_EOI, &vcpu->requests) ||
+	    test_bit(KEEL_REQ_ASYNC_PF, &vcpu->requests))
 		return true;
 	if (vcpu->mp_state != KVM_MP_STATE_HALTED)
 		return false;
@@ -55,6 +56,9 @@ static int sleep_until_event(struct keel_vcpu *vcpu)
 		keel_lapic_accept_events(vcpu);
 		return KEEL_RESUME;
 	}
+	/* no end of HLT by itself, but it may send an interrupt */
+	if (test_bit(KEEL_REQ_ASYNC_PF, &vcpu->requests))
+		return READ_ONCE(vcpu->vm->dead) ? -EIO : KEEL_RESUME;
 	if (vcpu->mp_state == KVM_MP_STATE_HALTED) {
 		vcpu->stats.halt_wakeups++;
 		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
@@ -89,6 +93,8 @@ static int serve_requests(struct keel_vcpu *vcpu)
 		keel_clock_update(vcpu);
 	if (keel_take_request(vcpu, KEEL_REQ_STEAL))
 		keel_steal_update(vcpu);
+	if (keel_take_request(vcpu, KEEL_REQ_ASYNC_PF))
+		keel_async_pf_deliver(vcpu);
 	if (keel_take_request(vcpu, KEEL_REQ_MSR_FILTER))
 		keel_msr_filter_apply(vcpu);
 	if (vcpu->lapic && keel_lapic_has_events(vcpu)) {

@@ -51,6 +51,8 @@
 	X(halt_wakeups)			\
 	X(yields)			\
 	X(pv_eois)			\
+	X(async_pf_not_present)		\
+	X(async_pf_ready)		\
 	X(tlb_flushes)
 
 #define KEEL_DECLARE_STAT(name)	u64 name;

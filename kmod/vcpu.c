@@ -94,6 +94,7 @@ void keel_vcpu_reset(struct keel_vcpu *vcpu, bool init)
 	keel_regs_reset(vcpu, init);
 	keel_msrs_reset(vcpu, init);
 	keel_fpu_reset(vcpu, init);
+	keel_async_pf_reset(vcpu);
 	if (vcpu->lapic)
 		keel_lapic_reset(vcpu, init);
 	keel_backend->vcpu_reset(vcpu, init);
@@ -122,6 +123,7 @@ void keel_vcpu_free(struct keel_vcpu *vcpu)
 	keel_lapic_free(vcpu);
 	if (vcpu->hw_ready)
 		keel_backend->vcpu_destroy(vcpu);
+	keel_async_pf_reset(vcpu);
 	keel_fpu_free(vcpu);
 	keel_cpuid_vcpu_free(vcpu);
 	keel_table_cache_free(&vcpu->table_cache);
@@ -146,6 +148,7 @@ static struct keel_vcpu *vcpu_alloc(struct keel_vm *vm, u32 id)
 	rcuwait_init(&vcpu->wait);
 	preempt_notifier_init(&vcpu->preempt, &vcpu_preempt_ops);
 	keel_cpuid_vcpu_init(vcpu);
+	keel_async_pf_vcpu_init(vcpu);
 
 	vcpu->run = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	vcpu->pio_page = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);

@@ -7,6 +7,7 @@
 
 #include <linux/kvm.h>
 #include <linux/kvm_types.h>
+#include <linux/list.h>
 #include <linux/spinlock_types.h>
 #include <asm/fpu/types.h>
 #include <asm/mce.h>
@@ -182,6 +183,15 @@ struct keel_pv {
 	bool unhalted;		/* [A] KVM_HC_KICK_CPU: the next HLT, or this one, is over */
 };
 
+/* Asynchronous page faults: async-pf.c. */
+struct keel_async_pf {
+	u64 en_msr, int_msr;	/* MSR_KVM_ASYNC_PF_EN, _INT as written */
+	u32 serial;		/* of the last token */
+	bool wake_all;		/* the guest is still to be told to look at all it waits for */
+	atomic_t in_flight;	/* pages that a worker fetches */
+	struct list_head fetches; /* [O] of these, and of those that have come */
+};
+
 /* regs.c */
 void keel_regs_read(struct keel_vcpu *vcpu, u32 groups);
 
@@ -336,5 +346,16 @@ void keel_steal_update(struct keel_vcpu *vcpu);
 void keel_steal_load(struct keel_vcpu *vcpu);
 void keel_steal_preempted(struct keel_vcpu *vcpu);
 long keel_hypercall(struct keel_vcpu *vcpu, u64 nr, const u64 arg[4]);
+
+/* async-pf.c */
+int keel_async_pf_init(void);
+void keel_async_pf_exit(void);
+void keel_async_pf_vcpu_init(struct keel_vcpu *vcpu);
+void keel_async_pf_reset(struct keel_vcpu *vcpu);
+bool keel_async_pf_possible(struct keel_vcpu *vcpu);
+bool keel_async_pf_start(struct keel_vcpu *vcpu, gfn_t gfn, hva_t hva, bool write);
+void keel_async_pf_deliver(struct keel_vcpu *vcpu);
+int keel_async_pf_set_msr(struct keel_vcpu *vcpu, u32 msr, u64 value);
+int keel_async_pf_get_msr(struct keel_vcpu *vcpu, u32 msr, u64 *value);
 
 #endif /* KEEL_CPU_H */

@@ -401,7 +401,7 @@ static int set_kvmclock(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 	return has_kvmclock(vcpu, msr) ? keel_clock_set_msr(vcpu, msr, value) : -EINVAL;
 }
 
-/* ---- KVM's: stolen time, interrupts that end without an exit ---- */
+/* ---- KVM's: stolen time, interrupts that end without an exit, asynchronous page faults ---- */
 
 static int get_steal_time(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host)
 {
@@ -434,6 +434,16 @@ static int set_pv_eoi(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 	keel_pv_eoi_settle(vcpu);
 	vcpu->pv.eoi_msr = value;
 	return 0;
+}
+
+static int get_async_pf(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host)
+{
+	return keel_async_pf_get_msr(vcpu, msr, value);
+}
+
+static int set_async_pf(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
+{
+	return keel_async_pf_set_msr(vcpu, msr, value);
 }
 
 /* ---- the local APIC ---- */
@@ -623,8 +633,11 @@ static const struct msr_row rows[] = {
 	ROWS(APIC_BASE_MSR, APIC_BASE_MSR + 0xff, get_x2apic, set_x2apic),
 	ROWS(MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW, get_kvmclock,
 	     set_kvmclock, .flags = LIST),
+	ROW(MSR_KVM_ASYNC_PF_EN, get_async_pf, set_async_pf, .flags = LIST),
 	ROW(MSR_KVM_STEAL_TIME, get_steal_time, set_steal_time, .flags = LIST),
 	ROW(MSR_KVM_PV_EOI_EN, get_pv_eoi, set_pv_eoi, .flags = LIST),
+	ROWS(MSR_KVM_ASYNC_PF_INT, MSR_KVM_ASYNC_PF_ACK, get_async_pf, set_async_pf,
+	     .flags = LIST),
 	ROW(MSR_EFER, get_efer, set_efer),
 	ROW(MSR_STAR, get_syscall, set_syscall, .flags = LIST),
 	ROWS(MSR_LSTAR, MSR_CSTAR, get_syscall, set_syscall_address, .flags = LIST),

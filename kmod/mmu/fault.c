@@ -49,16 +49,19 @@ static bool get_page_fast(struct fault *f)
 	return !f->write && get_user_page_fast_only(f->hva, 0, &f->page);
 }
 
-static int get_page_slow(struct fault *f)
+/* @nowait: FOLL_NOWAIT, for -EAGAIN where a disk or userspace has to be waited for; or 0 */
+static int get_page_slow(struct fault *f, unsigned int nowait)
 {
 	unsigned int flags = FOLL_HWPOISON | KEEL_FOLL_INTERRUPTIBLE |
-			     KEEL_FOLL_HONOR_NUMA_FAULT;
+			     KEEL_FOLL_HONOR_NUMA_FAULT | nowait;
 	struct page *page;
 	long n;
 
 	if (f->write)
 		flags |= FOLL_WRITE;
 	n = get_user_pages_unlocked(f->hva, 1, &f->page, flags);
+	if (!n && nowait)
+		return -EAGAIN;
 	if (n != 1)
 		return n == -EHWPOISON || n == -EINTR ? n : -EFAULT;
 	f->host_writable = f->write;
@@ -71,6 +74,23 @@ static int get_page_slow(struct fault *f)
 		f->host_writable = true;
 	}
 	return 0;
+}
+
+/* Return: 0; -EINTR when the guest is to go on without; -EHWPOISON, -EFAULT. */
+static int get_page_of(struct keel_vcpu *vcpu, struct fault *f)
+{
+	int err;
+
+	if (get_page_fast(f))
+		return 0;
+	if (keel_async_pf_possible(vcpu)) {
+		err = get_page_slow(f, FOLL_NOWAIT);
+		if (err != -EAGAIN)
+			return err;
+		if (keel_async_pf_start(vcpu, f->gfn, f->hva, f->write))
+			return -EINTR;
+	}
+	return get_page_slow(f, 0);
 }
 
 static void put_page_of(struct fault *f)
@@ -281,13 +301,11 @@ int keel_handle_page_fault(struct keel_vcpu *vcpu)
 	err = keel_table_cache_fill(&vcpu->table_cache);
 	if (err)
 		return err;
-	if (!get_page_fast(&f)) {
-		err = get_page_slow(&f);
-		if (err == -EHWPOISON)
-			return poisoned(&f);
-		if (err)	/* a signal: the run loop sees it as well */
-			return err == -EINTR ? KEEL_RESUME : err;
-	}
+	err = get_page_of(vcpu, &f);
+	if (err == -EHWPOISON)
+		return poisoned(&f);
+	if (err)	/* a signal: the run loop sees it as well */
+		return err == -EINTR ? KEEL_RESUME : err;
 	err = map_page(vcpu, &f);
 	put_page_of(&f);
 	return err;
