@@ -133,6 +133,25 @@ static inline void keel_get_user_pages_remote(struct mm_struct *mm, unsigned lon
 #endif
 }
 
+/* 6.8's: the call of before, and a part for guest_memfd, which keel has not. */
+#ifndef KVM_SET_USER_MEMORY_REGION2
+#define KVM_CAP_USER_MEMORY2	231
+struct kvm_userspace_memory_region2 {
+	__u32 slot;
+	__u32 flags;
+	__u64 guest_phys_addr;
+	__u64 memory_size;
+	__u64 userspace_addr;
+	__u64 guest_memfd_offset;
+	__u32 guest_memfd;
+	__u32 pad1;
+	__u64 pad2[14];
+};
+
+#define KVM_SET_USER_MEMORY_REGION2	\
+	_IOW(KVMIO, 0x49, struct kvm_userspace_memory_region2)
+#endif
+
 /* 6.11's */
 #ifndef KVM_CAP_X86_APIC_BUS_CYCLES_NS
 #define KVM_CAP_X86_APIC_BUS_CYCLES_NS	237

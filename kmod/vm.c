@@ -351,7 +351,7 @@ static long enable_x2apic_api(struct keel_vm *vm, const struct kvm_enable_cap *c
 
 static long enable_max_vcpu_id(struct keel_vm *vm, const struct kvm_enable_cap *cap)
 {
-	if (cap->args[0] > KEEL_MAX_VCPU_ID)
+	if (cap->args[0] > KEEL_MAX_VCPU_ID || cap->args[0] < vm->bsp_id)
 		return -EINVAL;
 	/* once; the same again is no change, also with vCPUs */
 	if (vm->max_vcpu_id == cap->args[0])
@@ -506,6 +506,8 @@ static const struct vm_ioctl {
 	VM_IOCTL(KVM_CHECK_EXTENSION, KEEL_COPY_NONE, check_extension),
 	VM_IOCTL(KVM_CREATE_VCPU, KEEL_COPY_NONE, create_vcpu),
 	VM_IOCTL(KVM_SET_USER_MEMORY_REGION, KEEL_COPY_IN, vm_keel_set_memory_region),
+	/* begins as the one before; what follows is for a flag that is refused */
+	VM_IOCTL(KVM_SET_USER_MEMORY_REGION2, KEEL_COPY_IN, vm_keel_set_memory_region),
 	VM_IOCTL(KVM_GET_DIRTY_LOG, KEEL_COPY_IN, vm_keel_get_dirty_log),
 	VM_IOCTL(KVM_CLEAR_DIRTY_LOG, KEEL_COPY_IN, vm_keel_clear_dirty_log),
 	VM_IOCTL(KVM_RESET_DIRTY_RINGS, KEEL_COPY_NONE, reset_dirty_rings),

@@ -6,6 +6,19 @@
 #define SIZE		(16 * PAGE_SIZE)
 #define MMIO_VALUE	0xffffffffU
 
+/* Linux 6.8's, not in Debian 12's headers. */
+#ifndef KVM_CAP_USER_MEMORY2
+#define KVM_CAP_USER_MEMORY2	231
+struct kvm_userspace_memory_region2 {
+	u32 slot, flags;
+	u64 guest_phys_addr, memory_size, userspace_addr, guest_memfd_offset;
+	u32 guest_memfd, pad1;
+	u64 pad2[14];
+};
+
+#define KVM_SET_USER_MEMORY_REGION2 _IOW(KVMIO, 0x49, struct kvm_userspace_memory_region2)
+#endif
+
 static void *anon(size_t size)
 {
 	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
@@ -105,6 +118,29 @@ TEST(many_slots)
 	for (u32 i = 0; i < slots; i += 2) {
 		ASSERT_EQ(0, vm_slot(vm, i, 0, (u64)i * 2 * PAGE_SIZE, PAGE_SIZE, p));
 	}
+}
+
+TEST(second_form)
+{
+	struct vm *vm = vm_create(VM_NO_MEMORY);
+	struct kvm_userspace_memory_region2 r = {
+		.guest_phys_addr = 0x100000, .memory_size = SIZE,
+		.userspace_addr = (uintptr_t)anon(SIZE),
+	};
+
+	if (!vm_cap(vm, KVM_CAP_USER_MEMORY2))
+		SKIP(return, "stock KVM before Linux 6.8 does not have it");
+	EXPECT_EQ(0, sys_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &r));
+	r.slot = 1;
+	EXPECT_EQ(-EEXIST, sys_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &r));
+	r.guest_phys_addr += SIZE;
+	r.flags = 1U << 2;	/* KVM_MEM_GUEST_MEMFD */
+	EXPECT_EQ(-EINVAL, sys_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &r));
+	r.flags = KVM_MEM_READONLY;
+	EXPECT_EQ(0, sys_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &r));
+	r.memory_size = 0;
+	EXPECT_EQ(0, sys_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &r));
+	vm_destroy(vm);
 }
 
 /* The guest of most tests below: sync what it reads there, for ever. */
