@@ -228,10 +228,10 @@ static long set_boot_cpu_id(struct keel_vm *vm, void *data, unsigned long arg)
 	int err = -EBUSY;
 
 	mutex_lock(&vm->lock);
-	if (!vm->nr_vcpus) {
+	if (!vm->nr_vcpus)
+		err = arg > (vm->max_vcpu_id ?: KEEL_MAX_VCPU_ID) ? -EINVAL : 0;
+	if (!err)
 		vm->bsp_id = arg;
-		err = 0;
-	}
 	mutex_unlock(&vm->lock);
 	return err;
 }

@@ -96,6 +96,7 @@ TEST(set_and_get)
 	}
 	d->nent = c->nent - 1;
 	EXPECT_EQ(-E2BIG, sys_ioctl(vcpu->fd, KVM_GET_CPUID2, d));
+	EXPECT_EQ(c->nent - 1, d->nent);
 	d->nent = MAX_ENTRIES + 1;
 	EXPECT_EQ(-E2BIG, sys_ioctl(vcpu->fd, KVM_SET_CPUID2, d));
 }

@@ -702,17 +702,14 @@ void keel_cpuid_eval(struct keel_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *
 /* ---- ioctls ---- */
 
 static long copy_list(struct kvm_cpuid2 __user *u, const struct kvm_cpuid_entry2 *entry,
-		      u32 nent, bool tell_count)
+		      u32 nent)
 {
 	u32 room;
 
 	if (get_user(room, &u->nent))
 		return -EFAULT;
-	if (room < nent) {
-		if (tell_count && put_user(nent, &u->nent))
-			return -EFAULT;
+	if (room < nent)
 		return -E2BIG;
-	}
 	if (copy_to_user(u->entries, entry, nent * sizeof(*entry)))
 		return -EFAULT;
 	return put_user(nent, &u->nent);
@@ -726,7 +723,7 @@ static long copy_list(struct kvm_cpuid2 __user *u, const struct kvm_cpuid_entry2
  */
 long keel_ioctl_get_supported_cpuid(struct kvm_cpuid2 __user *u)
 {
-	return copy_list(u, supported, nr_supported, false);
+	return copy_list(u, supported, nr_supported);
 }
 
 /**
@@ -737,7 +734,7 @@ long keel_ioctl_get_supported_cpuid(struct kvm_cpuid2 __user *u)
  */
 long keel_ioctl_get_emulated_cpuid(struct kvm_cpuid2 __user *u)
 {
-	return copy_list(u, NULL, 0, false);
+	return copy_list(u, NULL, 0);
 }
 
 static struct kvm_cpuid_entry2 *current_list(struct keel_vcpu *vcpu)
@@ -760,7 +757,7 @@ static struct kvm_cpuid_entry2 *current_list(struct keel_vcpu *vcpu)
  * @vcpu: the virtual CPU
  * @u: the caller's buffer
  *
- * Return: 0, -E2BIG with the needed count written, -EFAULT, -ENOMEM.
+ * Return: 0, -E2BIG, -EFAULT, -ENOMEM.
  */
 long keel_ioctl_get_cpuid2(struct keel_vcpu *vcpu, struct kvm_cpuid2 __user *u)
 {
@@ -769,7 +766,7 @@ long keel_ioctl_get_cpuid2(struct keel_vcpu *vcpu, struct kvm_cpuid2 __user *u)
 
 	if (!list)
 		return -ENOMEM;
-	ret = copy_list(u, list, vcpu->cpuid.nent, true);
+	ret = copy_list(u, list, vcpu->cpuid.nent);
 	kvfree(list);
 	return ret;
 }
