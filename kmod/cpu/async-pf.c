@@ -25,6 +25,7 @@
 #define ENABLED		(KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT)
 #define RESERVED_BITS	GENMASK(5, 4)
 #define MAX_IN_FLIGHT	64	/* of a vCPU; KVM's number */
+#define MAX_IN_ALL	(WQ_MAX_ACTIVE / 2)	/* of all: no worker waits for another */
 #define ALL_TOKENS	(~0U)	/* "ready" for whatever the guest waits for */
 
 #define APF_FIELD(vcpu, field) \
@@ -54,6 +55,7 @@ struct fetch {
 
 /* Unloading waits for it, so for a worker that has dropped its references. */
 static struct workqueue_struct *fetch_wq;
+static atomic_t in_all;
 
 static bool enabled(const struct keel_vcpu *vcpu)
 {
@@ -91,6 +93,7 @@ static void fetch_work(struct work_struct *work)
 		keel_vcpu_kick(vcpu);
 	}
 	atomic_dec(&vcpu->async_pf.in_flight);
+	atomic_dec(&in_all);
 	keel_vm_put(vcpu->vm);
 	module_put(THIS_MODULE);
 }
@@ -112,11 +115,18 @@ static struct fetch *start(struct keel_vcpu *vcpu, gfn_t gfn, hva_t hva, bool wr
 	struct keel_async_pf *apf = &vcpu->async_pf;
 	struct fetch *fetch;
 
-	if (atomic_read(&apf->in_flight) >= MAX_IN_FLIGHT)
+	/*
+	 * A VMM may leave its pages away for as long as it likes, and is not to
+	 * keep those of others waiting: then they wait for theirs themselves.
+	 */
+	if (atomic_read(&apf->in_flight) >= MAX_IN_FLIGHT ||
+	    !atomic_add_unless(&in_all, 1, MAX_IN_ALL))
 		return NULL;
 	fetch = kzalloc(sizeof(*fetch), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-	if (!fetch)
+	if (!fetch) {
+		atomic_dec(&in_all);
 		return NULL;
+	}
 	INIT_WORK(&fetch->work, fetch_work);
 	fetch->vcpu = vcpu;
 	fetch->gfn = gfn;
