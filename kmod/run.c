@@ -240,7 +240,8 @@ static void post_run(struct keel_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 
-	keel_pv_eoi_settle(vcpu);
+	if (unlikely(vcpu->pv.eoi_offered))
+		keel_pv_eoi_settle(vcpu);
 	keel_need(vcpu, KEEL_RFLAGS);
 	run->if_flag = !!(vcpu->regs.rflags & X86_EFLAGS_IF);
 	run->cr8 = keel_get_cr8(vcpu);

@@ -357,7 +357,7 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct keel_vcpu *vcpu = file->private_data;
 	const struct vcpu_ioctl *ioctl = find_ioctl(cmd);
-	struct keel_ioctl_buf buf;
+	struct keel_ioctl_buf buf __uninitialized;
 	long ret;
 
 	if (vcpu->vm->mm != current->mm || READ_ONCE(vcpu->vm->dead))
@@ -365,9 +365,12 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	if (!ioctl)
 		return -EINVAL;
 
-	ret = keel_ioctl_copy_in(&buf, cmd, ioctl->copy, arg);
-	if (ret)
-		return ret;
+	buf.data = NULL;
+	if (ioctl->copy) {
+		ret = keel_ioctl_copy_in(&buf, cmd, ioctl->copy, arg);
+		if (ret)
+			return ret;
+	}
 	ret = mutex_lock_killable(&vcpu->mutex) ? -EINTR : 0;
 	if (!ret) {
 		if (ioctl->load)
@@ -377,7 +380,7 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 			keel_vcpu_put(vcpu);
 		mutex_unlock(&vcpu->mutex);
 	}
-	return keel_ioctl_copy_out(&buf, cmd, ioctl->copy, arg, ret);
+	return ioctl->copy ? keel_ioctl_copy_out(&buf, cmd, ioctl->copy, arg, ret) : ret;
 }
 
 const struct file_operations keel_vcpu_fops = {

@@ -544,7 +544,7 @@ static const struct vm_ioctl {
 static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct keel_vm *vm = file->private_data;
-	struct keel_ioctl_buf buf;
+	struct keel_ioctl_buf buf __uninitialized;
 	long ret;
 	int i;
 
