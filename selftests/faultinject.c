@@ -166,6 +166,75 @@ static int op_state(struct ctx *c)
 	return ret;
 }
 
+static int op_dirtyring(struct ctx *c)
+{
+	const size_t size = 1024 * sizeof(struct kvm_dirty_gfn);
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_DIRTY_LOG_RING, .args = { size } };
+	int ret = sys_ioctl(c->vm, KVM_ENABLE_CAP, &cap), fd;
+	struct kvm_dirty_gfn *ring;
+
+	if (ret)
+		return ret;
+	fd = sys_ioctl(c->vm, KVM_CREATE_VCPU, 0);
+	if (fd < 0)
+		return fd;
+	ring = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		    KVM_DIRTY_LOG_PAGE_OFFSET * PAGE_SIZE);
+	if (ring != MAP_FAILED)
+		munmap(ring, size);
+	close(fd);
+	return sys_ioctl(c->vm, KVM_RESET_DIRTY_RINGS, NULL);
+}
+
+static int op_msrfilter(struct ctx *c)
+{
+	static u8 bitmap[16];
+	struct kvm_msr_filter filter = {
+		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
+		.ranges[0] = {
+			.flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
+			.nmsrs = 8 * sizeof(bitmap), .base = 0x10, .bitmap = bitmap,
+		},
+		.ranges[1] = {
+			.flags = KVM_MSR_FILTER_READ,
+			.nmsrs = 8, .base = 0xc0000080, .bitmap = bitmap,
+		},
+	};
+	int ret = sys_ioctl(c->vm, KVM_X86_SET_MSR_FILTER, &filter);
+
+	/* another in its place */
+	return ret ? ret : sys_ioctl(c->vm, KVM_X86_SET_MSR_FILTER, &filter);
+}
+
+static int op_stats(struct ctx *c)
+{
+	int vcpu = sys_ioctl(c->vm, KVM_CREATE_VCPU, 0), fd;
+
+	if (vcpu < 0)
+		return vcpu;
+	fd = sys_ioctl(vcpu, KVM_GET_STATS_FD, NULL);
+	close(vcpu);
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return 0;
+}
+
+static int op_split(struct ctx *c)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
+	struct kvm_irq_routing *r = alloca(sizeof(*r) + sizeof(r->entries[0]));
+	int ret = sys_ioctl(c->vm, KVM_ENABLE_CAP, &cap);
+
+	if (ret)
+		return ret;
+	*r = (struct kvm_irq_routing){ .nr = 1 };
+	r->entries[0] = (struct kvm_irq_routing_entry){
+		.gsi = 30, .type = KVM_IRQ_ROUTING_MSI, .u.msi.address_lo = 0xfee00000,
+	};
+	return sys_ioctl(c->vm, KVM_SET_GSI_ROUTING, r);
+}
+
 /* Run @op on a new VM with the 1st, 2nd, ... allocation failing. */
 static int inject(struct __test_metadata *_metadata, int (*op)(struct ctx *))
 {
@@ -220,6 +289,10 @@ FAULT_TEST(vcpu)
 FAULT_TEST(memslot)
 FAULT_TEST(eventfds)
 FAULT_TEST(state)
+FAULT_TEST(dirtyring)
+FAULT_TEST(msrfilter)
+FAULT_TEST(stats)
+FAULT_TEST(split)
 
 /* KVM_RUN takes page tables and pages: it says so, and can be repeated. */
 TEST(run)

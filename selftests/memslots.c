@@ -6,19 +6,6 @@
 #define SIZE		(16 * PAGE_SIZE)
 #define MMIO_VALUE	0xffffffffU
 
-/* Linux 6.8's, not in Debian 12's headers. */
-#ifndef KVM_CAP_USER_MEMORY2
-#define KVM_CAP_USER_MEMORY2	231
-struct kvm_userspace_memory_region2 {
-	u32 slot, flags;
-	u64 guest_phys_addr, memory_size, userspace_addr, guest_memfd_offset;
-	u32 guest_memfd, pad1;
-	u64 pad2[14];
-};
-
-#define KVM_SET_USER_MEMORY_REGION2 _IOW(KVMIO, 0x49, struct kvm_userspace_memory_region2)
-#endif
-
 static void *anon(size_t size)
 {
 	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,

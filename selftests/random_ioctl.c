@@ -63,7 +63,8 @@ static const struct cmd cmds[] = {
 	C(KVM_GET_SUPPORTED_CPUID), C(KVM_GET_EMULATED_CPUID),
 	C(KVM_GET_MSR_FEATURE_INDEX_LIST), C(KVM_CREATE_VCPU),
 	C(KVM_GET_DIRTY_LOG), C(KVM_SET_USER_MEMORY_REGION),
-	C(KVM_SET_USER_MEMORY_REGION), C(KVM_SET_TSS_ADDR),
+	C(KVM_SET_USER_MEMORY_REGION), C(KVM_SET_USER_MEMORY_REGION2),
+	C(KVM_SET_TSS_ADDR),
 	C(KVM_SET_IDENTITY_MAP_ADDR), C(KVM_SET_NR_MMU_PAGES),
 	C(KVM_GET_NR_MMU_PAGES), C(KVM_CREATE_IRQCHIP), C(KVM_IRQ_LINE),
 	C(KVM_GET_IRQCHIP), C(KVM_SET_IRQCHIP), C(KVM_CREATE_PIT),
@@ -91,6 +92,15 @@ static const struct cmd cmds[] = {
 	C(KVM_SET_DEVICE_ATTR), C(KVM_GET_DEVICE_ATTR), C(KVM_HAS_DEVICE_ATTR),
 	C(KVM_SET_PMU_EVENT_FILTER), C(KVM_HYPERV_EVENTFD),
 	C(KVM_GET_SUPPORTED_HV_CPUID),
+};
+
+/* What KVM_ENABLE_CAP knows, on a VM or a vCPU. */
+static const u32 caps[] = {
+	KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API, KVM_CAP_MAX_VCPU_ID,
+	KVM_CAP_EXCEPTION_PAYLOAD, KVM_CAP_X86_TRIPLE_FAULT_EVENT,
+	KVM_CAP_DISABLE_QUIRKS, KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_MSR_PLATFORM_INFO,
+	KVM_CAP_EXIT_ON_EMULATION_FAILURE, KVM_CAP_X86_USER_SPACE_MSR,
+	KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
 };
 
 static char *arena, *buf;
@@ -124,7 +134,8 @@ static void tame(unsigned long cmd)
 {
 	u64 in = (uintptr_t)arena + (rnd64() & (ARENA - 1) & ~7ULL);
 
-	if (cmd == KVM_SET_USER_MEMORY_REGION) {
+	/* the second form begins like the first */
+	if (cmd == KVM_SET_USER_MEMORY_REGION || cmd == KVM_SET_USER_MEMORY_REGION2) {
 		struct kvm_userspace_memory_region *r = (void *)buf;
 
 		r->slot = rnd(4) ? rnd(4) : edge();
@@ -140,6 +151,12 @@ static void tame(unsigned long cmd)
 	} else if (cmd == KVM_GET_DIRTY_LOG) {
 		((struct kvm_dirty_log *)buf)->dirty_bitmap = arena;
 		((struct kvm_dirty_log *)buf)->slot = rnd(8) ? rnd(4) : edge();
+	} else if (cmd == KVM_ENABLE_CAP && rnd(2)) {
+		struct kvm_enable_cap *cap = (void *)buf;
+
+		memset(cap, 0, sizeof(*cap));
+		cap->cap = caps[rnd(ARRAY_SIZE(caps))];
+		cap->args[0] = rnd(2) ? rnd(256) : edge();
 	} else if (cmd == KVM_ENABLE_CAP && rnd(2)) {
 		struct kvm_enable_cap *cap = (void *)buf;
 

@@ -30,6 +30,19 @@ typedef uint32_t u32;
 typedef uint16_t u16;
 typedef uint8_t u8;
 
+/* Linux 6.8's, not in Debian 12's headers. */
+#ifndef KVM_CAP_USER_MEMORY2
+#define KVM_CAP_USER_MEMORY2	231
+struct kvm_userspace_memory_region2 {
+	u32 slot, flags;
+	u64 guest_phys_addr, memory_size, userspace_addr, guest_memfd_offset;
+	u32 guest_memfd, pad1;
+	u64 pad2[14];
+};
+
+#define KVM_SET_USER_MEMORY_REGION2 _IOW(KVMIO, 0x49, struct kvm_userspace_memory_region2)
+#endif
+
 #define PAGE_SIZE	4096UL
 #define MAX_VCPUS	64
 
