@@ -271,32 +271,33 @@ static void vmx_write_segs(struct keel_vcpu *vcpu, u32 groups)
 	}
 }
 
-static void vmx_read_segs(struct keel_vcpu *vcpu, u32 groups)
+static void vmx_read_seg(struct keel_vcpu *vcpu, int n)
+{
+	u32 ar = vmx_read(GUEST_ES_AR_BYTES + 2 * n);
+
+	vcpu->regs.seg[n] = (struct kvm_segment) {
+		.selector = vmx_read(GUEST_ES_SELECTOR + 2 * n),
+		.base = vmx_read(GUEST_ES_BASE + 2 * n),
+		.limit = vmx_read(GUEST_ES_LIMIT + 2 * n),
+		.type = ar & VMX_AR_TYPE_MASK,
+		.s = !!(ar & VMX_AR_S_MASK),
+		.dpl = VMX_AR_DPL(ar),
+		.present = !(ar & VMX_AR_UNUSABLE_MASK),
+		.avl = (ar >> 12) & 1,
+		.l = !!(ar & VMX_AR_L_MASK),
+		.db = !!(ar & VMX_AR_DB_MASK),
+		.g = !!(ar & VMX_AR_G_MASK),
+		.unusable = !!(ar & VMX_AR_UNUSABLE_MASK),
+	};
+}
+
+static void vmx_read_other_segs(struct keel_vcpu *vcpu)
 {
 	int n;
 
-	for (n = 0; n < KEEL_NR_SEGS; n++) {
-		struct kvm_segment *seg = &vcpu->regs.seg[n];
-		u32 ar;
-
-		if (!in_groups(groups, n))
-			continue;
-		ar = vmx_read(GUEST_ES_AR_BYTES + 2 * n);
-		*seg = (struct kvm_segment) {
-			.selector = vmx_read(GUEST_ES_SELECTOR + 2 * n),
-			.base = vmx_read(GUEST_ES_BASE + 2 * n),
-			.limit = vmx_read(GUEST_ES_LIMIT + 2 * n),
-			.type = ar & VMX_AR_TYPE_MASK,
-			.s = !!(ar & VMX_AR_S_MASK),
-			.dpl = VMX_AR_DPL(ar),
-			.present = !(ar & VMX_AR_UNUSABLE_MASK),
-			.avl = (ar >> 12) & 1,
-			.l = !!(ar & VMX_AR_L_MASK),
-			.db = !!(ar & VMX_AR_DB_MASK),
-			.g = !!(ar & VMX_AR_G_MASK),
-			.unusable = !!(ar & VMX_AR_UNUSABLE_MASK),
-		};
-	}
+	for (n = 0; n < KEEL_NR_SEGS; n++)
+		if (n != KEEL_CS && n != KEEL_SS)
+			vmx_read_seg(vcpu, n);
 }
 
 /*
@@ -431,8 +432,12 @@ void vmx_read_regs(struct keel_vcpu *vcpu, u32 groups)
 		return;
 	if (groups & KEEL_CR3)
 		regs->cr3 = vmx_read(GUEST_CR3);
-	if (groups & KEEL_SEGS)
-		vmx_read_segs(vcpu, groups);
+	if (groups & KEEL_CS_SS) {
+		vmx_read_seg(vcpu, KEEL_CS);
+		vmx_read_seg(vcpu, KEEL_SS);
+	}
+	if (groups & KEEL_OTHER_SEGS)
+		vmx_read_other_segs(vcpu);
 	if (groups & KEEL_TABLES) {
 		regs->gdt.base = vmx_read(GUEST_GDTR_BASE);
 		regs->gdt.limit = vmx_read(GUEST_GDTR_LIMIT);
