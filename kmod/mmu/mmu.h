@@ -55,7 +55,7 @@ static inline bool keel_slot_logged(const struct keel_slot *slot)
  * vm->mmu.lock, which is held for write while the next array is published.
  */
 struct keel_slots {
-	struct rcu_head rcu;
+	struct keel_slots *waiting;	/* older arrays, which somebody may still read */
 	struct keel_slot *retired;	/* not in the next array: freed with this one */
 	unsigned long *retired_dirty;	/* ... and the bitmap that nothing took over */
 	int nr;

@@ -112,13 +112,17 @@ static struct keel_slots *slots_next(struct keel_vm *vm, struct keel_slot *old,
 	return next;
 }
 
-static void slots_free(struct rcu_head *rcu)
+/* ... and all older ones that wait. */
+static void slots_free(struct keel_slots *slots)
 {
-	struct keel_slots *slots = container_of(rcu, struct keel_slots, rcu);
+	struct keel_slots *older;
 
-	kvfree(slots->retired_dirty);
-	kfree(slots->retired);
-	kvfree(slots);
+	for (; slots; slots = older) {
+		older = slots->waiting;
+		kvfree(slots->retired_dirty);
+		kfree(slots->retired);
+		kvfree(slots);
+	}
 }
 
 /* ---- one slot ---- */
@@ -253,15 +257,15 @@ static int commit(struct keel_vm *vm, struct keel_slot *old, struct keel_slot *n
 	vm->stats.slot_updates++;
 
 	/*
-	 * Nothing was taken away by adding a slot, and without a vCPU there is
-	 * nobody who could notice; then freeing is all that has to wait. But
-	 * thousands of large arrays must not.
+	 * Nothing was taken away by adding a slot: freeing is all that has to
+	 * wait, for the next that is taken away; call_srcu() would make that one
+	 * wait for a tick. But thousands of large arrays must not.
 	 */
-	if ((old && READ_ONCE(vm->nr_vcpus)) || prev->nr > MAX_WAITING) {
+	if (old || prev->nr > MAX_WAITING) {
 		synchronize_srcu_expedited(&vm->srcu);
-		slots_free(&prev->rcu);
+		slots_free(prev);
 	} else {
-		call_srcu(&vm->srcu, &prev->rcu, slots_free);
+		next->waiting = prev;
 	}
 	return 0;
 }
@@ -347,8 +351,7 @@ void keel_slots_destroy(struct keel_vm *vm)
 	struct keel_slots *slots = rcu_dereference_protected(vm->slots, true);
 	int i;
 
-	/* arrays that wait to be freed; also, their callback is module text */
-	srcu_barrier(&vm->srcu);
+	slots_free(slots->waiting);
 	for (i = 0; i < slots->nr; i++) {
 		kvfree(slots->slot[i]->dirty);
 		kfree(slots->slot[i]);
