@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What an operation is, for those who add one: see docs/performance.md.
+ *
+ * A batch is b->n operations between two readings of the TSC, in the guest or in
+ * the host. The first batches warm up; of the others the median counts, so that
+ * the host's timer, which hits some of them, does not.
+ */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include "guest.h"
+#include "vm.h"
+
+struct bench_op;
+
+/* One operation being measured. */
+struct bench {
+	const struct bench_op *op;
+	u32 n;			/* operations in a batch */
+	struct vm *vm;		/* where the operation has one */
+	struct vcpu *vcpu;
+	u64 ticks;		/* of the last batch, the loop's own not taken out */
+	int fd;			/* an operation's own */
+	void *mem;
+};
+
+/* A batch's loop, in the guest or in the host, without the operation. */
+enum bench_loop { LOOP_GUEST, LOOP_HOST };
+
+struct bench_op {
+	const char *name;	/* as on the command line */
+	const char *title;	/* as in the table */
+	/* in: handled in the kernel; user: through userspace; floor: no hypervisor */
+	const char *kind;
+	u32 n;			/* operations in a batch */
+	unsigned int vm_flags;	/* VM_..., for the VM that is there before setup() */
+	bool no_vm;
+	u32 exits;		/* at most so many an operation, at least one; 0: not looked at */
+	enum bench_loop loop;
+	void (*guest)(void);	/* what the vCPU runs, see guest_batches() */
+	void (*setup)(struct bench *b);
+	void (*before)(struct bench *b);	/* each batch, untimed */
+	void (*batch)(struct bench *b);	/* default: run the guest to guest_sync() */
+	void (*check)(struct bench *b);	/* after each batch: fail() if not done */
+	void (*cleanup)(struct bench *b);
+};
+
+/* Shared with the guest, which is this very program. */
+extern volatile u32 guest_n;
+extern volatile u64 guest_ticks;
+extern volatile u64 guest_value;	/* the operation's last result */
+
+/*
+ * A guest's batches, for ever: @once is done first, @op is what is measured. One
+ * loop of the same two instructions for all of them.
+ */
+#define GUEST_BATCHES(once, op)						\
+do {									\
+	once;								\
+	for (;;) {							\
+		u64 __start;						\
+		u32 __n;						\
+									\
+		guest_sync(0);						\
+		__n = guest_n;						\
+		__start = rdtsc();					\
+		do {							\
+			op;						\
+			asm volatile("" : : : "memory");		\
+		} while (--__n);					\
+		guest_ticks = rdtsc() - __start;			\
+	}								\
+} while (0)
+
+#define HOST_BATCH(b, op)						\
+do {									\
+	u64 __start = rdtsc();						\
+	u32 __n = (b)->n;						\
+									\
+	do {								\
+		op;							\
+		asm volatile("" : : : "memory");			\
+	} while (--__n);						\
+	(b)->ticks = rdtsc() - __start;					\
+} while (0)
+
+void batch_guest(struct bench *b);
+
+extern const struct bench_op exit_ops[], call_ops[];
+
+#endif

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Measures operations of a hypervisor that speaks KVM's ABI, in ticks of the TSC. */
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+#define WARM_UP		2	/* batches that are not counted */
+#define MAX_REPEAT	1000
+
+volatile u32 guest_n;
+volatile u64 guest_ticks;
+volatile u64 guest_value;
+
+static u32 repeat = 5;
+static u64 loop_cost[2];	/* of 1,000 rounds of an empty loop */
+
+static const struct bench_op * const all_ops[] = { exit_ops, call_ops };
+
+static void usage(FILE *to)
+{
+	fprintf(to,
+"Usage: bench [OPTION...] DEVICE [OPERATION...]\n"
+"\n"
+"Measures on DEVICE, /dev/keel or /dev/kvm, what operations cost, in ticks of\n"
+"the TSC: instructions where an emulator counts these, else cycles of the TSC.\n"
+"OPERATION is a name or a shell pattern; by default all are measured. Prints a\n"
+"line for each: name, ticks, operations in a batch, lowest, highest batch; and\n"
+"\"end\" when all were measured.\n"
+"\n"
+"  -l, --list      the operations: name, kind, title\n"
+"  -r, --repeat N  batches of which the median counts (default 5)\n"
+"  -v, --verbose   say on standard error what is being measured\n"
+"  -h, --help\n"
+"\n"
+"Ends with 1 when an operation did not happen as it should.\n");
+	exit(to == stderr ? 2 : 0);
+}
+
+/* Run the guest up to where it has done a batch and reports. */
+void batch_guest(struct bench *b)
+{
+	guest_run_sync(b->vcpu);
+	b->ticks = guest_ticks;
+}
+
+static void one_batch(struct bench *b)
+{
+	const struct bench_op *op = b->op;
+	u64 before = 0, exits;
+
+	guest_n = b->n;
+	guest_ticks = 0;
+	guest_value = 0;
+	if (op->before)
+		op->before(b);
+	if (op->exits)
+		before = vcpu_stat(b->vcpu, "exits");
+	if (op->batch)
+		op->batch(b);
+	else
+		batch_guest(b);
+	if (op->exits) {
+		exits = vcpu_stat(b->vcpu, "exits") - before;
+		/* The host's interrupts are exits, too. */
+		if (exits < b->n || exits > b->n * op->exits + b->n / 8 + 50)
+			fail("%s: %llu exits in %u operations", op->name,
+			     (unsigned long long)exits, b->n);
+	}
+	if (op->check)
+		op->check(b);
+	if (!b->ticks)
+		fail("%s: nothing was measured", op->name);
+}
+
+static int by_value(const void *a, const void *b)
+{
+	u64 x = *(const u64 *)a, y = *(const u64 *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* In thousandths of a tick, what the loop itself costs taken out; sorted. */
+static void measure(const struct bench_op *op, u64 *cost)
+{
+	struct bench b = { .op = op, .n = op->n, .fd = -1 };
+
+	if (!op->no_vm) {
+		b.vm = vm_create(op->vm_flags);
+		b.vcpu = vcpu_create(b.vm);
+	}
+	if (op->setup)
+		op->setup(&b);
+	if (op->guest) {
+		vcpu_set_long(b.vcpu, op->guest);
+		guest_run_sync(b.vcpu);
+	}
+	for (u32 i = 0; i < WARM_UP + repeat; i++) {
+		u64 each;
+
+		one_batch(&b);
+		if (i < WARM_UP)
+			continue;
+		each = b.ticks * 1000 / b.n;
+		cost[i - WARM_UP] = each - (each > loop_cost[op->loop] ? loop_cost[op->loop] : 0);
+	}
+	if (op->cleanup)
+		op->cleanup(&b);
+	if (b.vm)
+		vm_destroy(b.vm);
+	qsort(cost, repeat, sizeof(*cost), by_value);
+}
+
+static void guest_empty(void)
+{
+	GUEST_BATCHES(, );
+}
+
+static void host_empty(struct bench *b)
+{
+	HOST_BATCH(b, );
+}
+
+static void measure_loops(void)
+{
+	static const struct bench_op empty[] = {
+		[LOOP_GUEST] = { .name = "empty guest loop", .n = 10000, .guest = guest_empty },
+		[LOOP_HOST] = { .name = "empty host loop", .n = 10000, .no_vm = true,
+				.batch = host_empty },
+	};
+	u64 cost[MAX_REPEAT];
+
+	for (int i = 0; i < 2; i++) {
+		measure(&empty[i], cost);
+		loop_cost[i] = cost[repeat / 2];
+	}
+}
+
+static void print_ticks(u64 thousandths)
+{
+	printf(",%llu.%llu", (unsigned long long)thousandths / 1000,
+	       (unsigned long long)thousandths / 100 % 10);
+}
+
+static bool wanted(const struct bench_op *op, int argc, char **argv)
+{
+	for (int i = 0; i < argc; i++) {
+		if (!fnmatch(argv[i], op->name, 0))
+			return true;
+	}
+	return !argc;
+}
+
+static int run(bool list, bool verbose, int argc, char **argv)
+{
+	u64 cost[MAX_REPEAT];
+	bool any = false;
+
+	for (unsigned int i = 0; i < sizeof(all_ops) / sizeof(all_ops[0]); i++) {
+		for (const struct bench_op *op = all_ops[i]; op->name; op++) {
+			if (!wanted(op, argc, argv))
+				continue;
+			any = true;
+			if (list) {
+				printf("%s\t%s\t%s\n", op->name, op->kind, op->title);
+				continue;
+			}
+			if (verbose)
+				fprintf(stderr, "%s\n", op->name);
+			measure(op, cost);
+			printf("%s", op->name);
+			print_ticks(cost[repeat / 2]);
+			printf(",%u", op->n);
+			print_ticks(cost[0]);
+			print_ticks(cost[repeat - 1]);
+			printf("\n");
+			fflush(stdout);
+		}
+	}
+	if (!any)
+		fprintf(stderr, "bench: no such operation (--list)\n");
+	else if (!list)
+		printf("end\n");
+	return any ? 0 : 2;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "list", no_argument, NULL, 'l' },
+		{ "repeat", required_argument, NULL, 'r' },
+		{ "verbose", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },
+		{ }
+	};
+	bool list = false, verbose = false;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "lr:vh", options, NULL)) != -1) {
+		switch (c) {
+		case 'l':
+			list = true;
+			break;
+		case 'r':
+			repeat = atoi(optarg);
+			if (repeat < 1 || repeat > MAX_REPEAT)
+				usage(stderr);
+			break;
+		case 'v':
+			verbose = true;
+			break;
+		case 'h':
+			usage(stdout);
+			break;
+		default:
+			usage(stderr);
+		}
+	}
+	argc -= optind;
+	argv += optind;
+	if (list)
+		return run(true, false, argc, argv);
+	if (!argc)
+		usage(stderr);
+	keel_device = argv[0];
+	measure_loops();
+	return run(false, verbose, argc - 1, argv + 1);
+}
