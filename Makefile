@@ -67,6 +67,10 @@ kvm-selftests:
 	@scripts/kvm-selftests --series 6.1
 	@scripts/kvm-selftests --series 6.12
 
+bench:
+	@scripts/setup test
+	@scripts/bench $(if $(B),--backend $(B)) $(if $(REPEAT),--repeat $(REPEAT)) $(T)
+
 # Builds nothing, so that root, who installs, owns nothing in build/.
 install:
 	@[ -n "$(RELEASE)" ]
@@ -121,4 +125,4 @@ help:
 	@echo 'make clean         remove build/ (not the cache in ~/.cache/keel)'
 
 .PHONY: all module modules-all vmm vmm-build selftests selftests-build kernels \
-	sparse run shell test test-more test-clients kvm-selftests install uninstall clean help
+	sparse run shell test test-more test-clients kvm-selftests bench install uninstall clean help
