@@ -14,6 +14,20 @@
 
 struct bench_op;
 
+/*
+ * What there is beside the operation: to see whether its cost grows with what
+ * takes no part in it. Set on the command line.
+ */
+struct surroundings {
+	u64 memory;		/* bytes of the slot at GPA_BIG, for what works on one */
+	u32 dirty;		/* pages of it that are written in a batch */
+	u32 slots;		/* more in the VM, of one page each */
+	u32 vcpus;		/* in the VM; the others never run */
+	u32 vms;		/* the others have a vCPU that never runs */
+};
+
+extern struct surroundings around;
+
 /* One operation being measured. */
 struct bench {
 	const struct bench_op *op;
@@ -21,19 +35,27 @@ struct bench {
 	struct vm *vm;		/* where the operation has one */
 	struct vcpu *vcpu;
 	u64 ticks;		/* of the last batch, the loop's own not taken out */
+	const char *skip;	/* set by setup(): why it cannot be measured here */
 	int fd;			/* an operation's own */
 	void *mem;
+	u64 size;		/* of mem */
+	struct vcpu *other;
 };
 
 /* A batch's loop, in the guest or in the host, without the operation. */
-enum bench_loop { LOOP_GUEST, LOOP_HOST };
+enum bench_loop { LOOP_GUEST, LOOP_HOST, LOOP_NONE };
+
+#define GPA_BIG		(4UL << 30)	/* free up to 512 GiB, and mapped in 1G pages */
 
 struct bench_op {
 	const char *name;	/* as on the command line */
 	const char *title;	/* as in the table */
-	/* in: handled in the kernel; user: through userspace; floor: no hypervisor */
+	/*
+	 * in: an exit handled in the kernel; user: through userspace; floor: no
+	 * hypervisor; more: something else; bytes: of memory, no ticks
+	 */
 	const char *kind;
-	u32 n;			/* operations in a batch */
+	u32 n;			/* operations in a batch; 0: setup() says */
 	unsigned int vm_flags;	/* VM_..., for the VM that is there before setup() */
 	bool no_vm;
 	u32 exits;		/* at most so many an operation, at least one; 0: not looked at */
@@ -87,6 +109,6 @@ do {									\
 
 void batch_guest(struct bench *b);
 
-extern const struct bench_op exit_ops[], call_ops[];
+extern const struct bench_op exit_ops[], call_ops[], irq_ops[], memory_ops[];
 
 #endif

@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "bench.h"
@@ -14,8 +13,6 @@
 #define PORT_NOBODY	0x5c0	/* userspace's */
 #define PORT_EVENTFD	0x5c4
 #define PIC_MASK	0x5a
-
-#define FAULT_PAGES	512
 
 static void expect_value(struct bench *b, u64 want)
 {
@@ -142,46 +139,18 @@ static void check_lapic(struct bench *b)
 		fail("%s: version %#llx", b->op->name, (unsigned long long)guest_value);
 }
 
-/* Pages the host has and the guest has not touched: the slot is a new one. */
-static void guest_op_fault(void)
+static void guest_op_cr0_wp(void)
 {
-	u64 gpa;
+	u64 cr0 = read_cr0();
 
-	GUEST_BATCHES(, gpa = GPA_USER + (__n - 1) * PAGE_SIZE; *(volatile u64 *)gpa = __n);
+	GUEST_BATCHES(, cr0 ^= X86_CR0_WP; write_cr0(cr0));
 }
 
-static void setup_fault(struct bench *b)
+static void guest_op_cr4_pge(void)
 {
-	u64 size = b->n * PAGE_SIZE;
+	u64 cr4 = read_cr4();
 
-	b->mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (b->mem == MAP_FAILED)
-		fail("mmap");
-	madvise(b->mem, size, MADV_NOHUGEPAGE);
-}
-
-static void before_fault(struct bench *b)
-{
-	u64 size = b->n * PAGE_SIZE;
-
-	memset(b->mem, 0xff, size);
-	vm_slot(b->vm, SLOT_USER, 0, GPA_USER, 0, b->mem);
-	if (vm_slot(b->vm, SLOT_USER, 0, GPA_USER, size, b->mem))
-		fail("%s: slot", b->op->name);
-}
-
-static void check_fault(struct bench *b)
-{
-	for (u64 i = 0; i < b->n; i++) {
-		if (*(u64 *)((char *)b->mem + i * PAGE_SIZE) != i + 1)
-			fail("%s: page %llu was not written", b->op->name,
-			     (unsigned long long)i);
-	}
-}
-
-static void cleanup_fault(struct bench *b)
-{
-	munmap(b->mem, b->n * PAGE_SIZE);
+	GUEST_BATCHES(, cr4 ^= X86_CR4_PGE; write_cr4(cr4));
 }
 
 /* ---- through userspace: the guest's ticks count the client's loop, too ---- */
@@ -277,10 +246,10 @@ const struct bench_op exit_ops[] = {
 	{ .name = "lapic-mmio", .title = "LAPIC read by MMIO", .kind = "in", .n = 500,
 	  /* Two on stock KVM where the CPU has an APIC access page. */
 	  .exits = 2, .vm_flags = VM_IRQCHIP, .guest = guest_op_lapic, .check = check_lapic },
-	{ .name = "fault-4k", .title = "first touch of a 4K page the host has", .kind = "in",
-	  .n = FAULT_PAGES, .exits = 1, .vm_flags = VM_IRQCHIP, .guest = guest_op_fault,
-	  .setup = setup_fault, .before = before_fault, .check = check_fault,
-	  .cleanup = cleanup_fault },
+	{ .name = "cr0-wp", .title = "toggle of CR0.WP", .kind = "more", .n = 500,
+	  .vm_flags = VM_IRQCHIP, .guest = guest_op_cr0_wp },
+	{ .name = "cr4-pge", .title = "toggle of CR4.PGE", .kind = "more", .n = 500,
+	  .vm_flags = VM_IRQCHIP, .guest = guest_op_cr4_pge },
 	{ .name = "in-user", .title = "IN to userspace and back", .kind = "user", .n = 300,
 	  .exits = 1, .vm_flags = VM_IRQCHIP, .guest = guest_op_in, .batch = batch_in },
 	{ .name = "mmio-user", .title = "MMIO read to userspace and back", .kind = "user",

@@ -14,15 +14,22 @@
 
 #define WARM_UP		2	/* batches that are not counted */
 #define MAX_REPEAT	1000
+#define MAX_OTHERS	1024	/* VMs */
 
 volatile u32 guest_n;
 volatile u64 guest_ticks;
 volatile u64 guest_value;
 
 static u32 repeat = 5;
-static u64 loop_cost[2];	/* of 1,000 rounds of an empty loop */
+static u64 loop_cost[3];	/* by enum bench_loop, of 1,000 rounds of an empty loop */
 
-static const struct bench_op * const all_ops[] = { exit_ops, call_ops };
+struct surroundings around = {
+	.memory = 1UL << 30, .dirty = 1000, .slots = 0, .vcpus = 1, .vms = 1,
+};
+
+static const struct bench_op * const all_ops[] = {
+	exit_ops, call_ops, irq_ops, memory_ops,
+};
 
 static void usage(FILE *to)
 {
@@ -37,6 +44,10 @@ static void usage(FILE *to)
 "\n"
 "  -l, --list      the operations: name, kind, title\n"
 "  -r, --repeat N  batches of which the median counts (default 5)\n"
+"  --memory MIB    size of the slot in operations on one (default 1024)\n"
+"  --dirty N       pages of it that are written between two dirty logs (default 1000)\n"
+"  --slots N, --vcpus N, --vms N\n"
+"                  how many there are in all, beside what the operation is about\n"
 "  -v, --verbose   say on standard error what is being measured\n"
 "  -h, --help\n"
 "\n"
@@ -87,8 +98,53 @@ static int by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* In thousandths of a tick, what the loop itself costs taken out; sorted. */
-static void measure(const struct bench_op *op, u64 *cost)
+/* The guest's address space beyond the library's 4 GiB, flat. */
+static void map_high(struct vm *vm)
+{
+	u64 *pdpt = low(vm, GPA_PDPT);
+
+	for (u64 i = 4; i < 512; i++)
+		pdpt[i] = i << 30 | PTE_P | PTE_W | PTE_PS | PTE_A | PTE_D;
+}
+
+static void add_slots(struct vm *vm, u32 n)
+{
+	static char page[PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
+
+	/* Not adjacent, in the upper half of what GPA_BIG leaves free. */
+	for (u32 i = 0; i < n; i++) {
+		if (vm_slot(vm, 100 + i, 0, (256UL << 30) + i * 2 * PAGE_SIZE, PAGE_SIZE, page))
+			fail("slot %u of %u", i, n);
+	}
+}
+
+static struct vm *other_vms[MAX_OTHERS];
+
+static void surround(struct bench *b)
+{
+	if (b->vm) {
+		map_high(b->vm);
+		add_slots(b->vm, around.slots);
+		for (u32 i = 1; i < around.vcpus; i++)
+			vcpu_create(b->vm);
+	}
+	for (u32 i = 1; i < around.vms; i++) {
+		other_vms[i] = vm_create(VM_IRQCHIP);
+		vcpu_create(other_vms[i]);
+	}
+}
+
+static void clear_surroundings(void)
+{
+	for (u32 i = 1; i < around.vms; i++)
+		vm_destroy(other_vms[i]);
+}
+
+/*
+ * In thousandths of a tick, what the loop itself costs taken out; sorted. Returns
+ * why it was not measured, or NULL.
+ */
+static const char *measure(const struct bench_op *op, u64 *cost)
 {
 	struct bench b = { .op = op, .n = op->n, .fd = -1 };
 
@@ -96,8 +152,11 @@ static void measure(const struct bench_op *op, u64 *cost)
 		b.vm = vm_create(op->vm_flags);
 		b.vcpu = vcpu_create(b.vm);
 	}
+	surround(&b);
 	if (op->setup)
 		op->setup(&b);
+	if (b.skip)
+		goto out;
 	if (op->guest) {
 		vcpu_set_long(b.vcpu, op->guest);
 		guest_run_sync(b.vcpu);
@@ -111,11 +170,14 @@ static void measure(const struct bench_op *op, u64 *cost)
 		each = b.ticks * 1000 / b.n;
 		cost[i - WARM_UP] = each - (each > loop_cost[op->loop] ? loop_cost[op->loop] : 0);
 	}
+	qsort(cost, repeat, sizeof(*cost), by_value);
+out:
 	if (op->cleanup)
 		op->cleanup(&b);
 	if (b.vm)
 		vm_destroy(b.vm);
-	qsort(cost, repeat, sizeof(*cost), by_value);
+	clear_surroundings();
+	return b.skip;
 }
 
 static void guest_empty(void)
@@ -161,6 +223,7 @@ static bool wanted(const struct bench_op *op, int argc, char **argv)
 static int run(bool list, bool verbose, int argc, char **argv)
 {
 	u64 cost[MAX_REPEAT];
+	const char *skip;
 	bool any = false;
 
 	for (unsigned int i = 0; i < sizeof(all_ops) / sizeof(all_ops[0]); i++) {
@@ -174,7 +237,11 @@ static int run(bool list, bool verbose, int argc, char **argv)
 			}
 			if (verbose)
 				fprintf(stderr, "%s\n", op->name);
-			measure(op, cost);
+			skip = measure(op, cost);
+			if (skip) {
+				fprintf(stderr, "%s: skipped: %s\n", op->name, skip);
+				continue;
+			}
 			printf("%s", op->name);
 			print_ticks(cost[repeat / 2]);
 			printf(",%u", op->n);
@@ -191,11 +258,29 @@ static int run(bool list, bool verbose, int argc, char **argv)
 	return any ? 0 : 2;
 }
 
+/* The option's argument. */
+static u32 number(u32 min, u32 max)
+{
+	char *end;
+	unsigned long val = strtoul(optarg, &end, 10);
+
+	if (*end || end == optarg || val < min || val > max) {
+		fprintf(stderr, "bench: %s is no number from %u to %u\n", optarg, min, max);
+		exit(2);
+	}
+	return val;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "list", no_argument, NULL, 'l' },
 		{ "repeat", required_argument, NULL, 'r' },
+		{ "memory", required_argument, NULL, 'm' },
+		{ "dirty", required_argument, NULL, 'd' },
+		{ "slots", required_argument, NULL, 'S' },
+		{ "vcpus", required_argument, NULL, 'C' },
+		{ "vms", required_argument, NULL, 'V' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ }
@@ -209,9 +294,22 @@ int main(int argc, char **argv)
 			list = true;
 			break;
 		case 'r':
-			repeat = atoi(optarg);
-			if (repeat < 1 || repeat > MAX_REPEAT)
-				usage(stderr);
+			repeat = number(1, MAX_REPEAT);
+			break;
+		case 'm':
+			around.memory = (u64)number(1, 255 << 10) << 20;
+			break;
+		case 'd':
+			around.dirty = number(1, 1 << 20);
+			break;
+		case 'S':
+			around.slots = number(0, 32000);
+			break;
+		case 'C':
+			around.vcpus = number(1, MAX_VCPUS);
+			break;
+		case 'V':
+			around.vms = number(1, MAX_OTHERS);
 			break;
 		case 'v':
 			verbose = true;
