@@ -130,7 +130,13 @@ host_svm()
 {
 	local emulator=0 kill_after=5 readers=()
 
-	KERNEL=${KERNEL:-6.1} CPUS=${CPUS:-2} MEM=${MEM:-2048}
+	KERNEL=${KERNEL:-6.1} MEM=${MEM:-2048}
+	# With several CPUs QEMU's icount hangs at boot.
+	if [ "$ICOUNT" = 1 ]; then
+		[ "${CPUS:-1}" = 1 ] || die "--icount goes with --cpus 1 only"
+		CPUS=1
+	fi
+	CPUS=${CPUS:-2}
 	need qemu-system-x86_64 qemu-system-x86
 	need_busybox
 	need cpio cpio
