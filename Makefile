@@ -117,6 +117,7 @@ help:
 	@echo 'make test-more     other kernels, the debug kernel, stock KVM as the oracle'
 	@echo 'make test-clients  programs that were written for KVM, unchanged, on keel'
 	@echo "make kvm-selftests the kernel's own KVM selftests, on stock KVM and on keel"
+	@echo 'make bench         what operations cost, keel beside stock KVM: B=svm,vmx T=pattern'
 	@echo 'make install       what was built: module (KDIR=...), keel, man pages, udev rule;'
 	@echo '                   DESTDIR, PREFIX'
 	@echo 'make uninstall     take them away again'
