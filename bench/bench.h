@@ -52,7 +52,7 @@ struct bench_op {
 	const char *title;	/* as in the table */
 	/*
 	 * in: an exit handled in the kernel; user: through userspace; floor: no
-	 * hypervisor; more: something else; bytes: of memory, no ticks
+	 * hypervisor; more: something else
 	 */
 	const char *kind;
 	u32 n;			/* operations in a batch; 0: setup() says */

@@ -14,7 +14,6 @@
 #define FAULT_PAGES	512
 #define SIZE_2M		(2UL << 20)
 #define SIZE_1G		(1UL << 30)
-#define NR_VMS		64	/* of which the memory is looked at */
 
 static volatile u64 stride;	/* between the pages that the guest touches */
 
@@ -163,6 +162,10 @@ static void cleanup_log(struct bench *b)
 
 static void setup_wp_fault(struct bench *b)
 {
+	if (dev_is_kvm() && host_has_module_param("/sys/module/kvm_intel/parameters/pml", 'Y')) {
+		b->skip = "stock KVM has this CPU log the page (PML): there is no fault";
+		return;
+	}
 	setup_log(b, FAULT_PAGES * PAGE_SIZE, FAULT_PAGES);
 }
 
@@ -255,59 +258,6 @@ static void batch_slot(struct bench *b)
 	HOST_BATCH(b, slot_round(b));
 }
 
-/* ---- memory of the kernel ---- */
-
-static u64 mem_free(void)
-{
-	unsigned long long kb = 0;
-	char line[128];
-	FILE *f = fopen("/proc/meminfo", "r");
-
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "MemFree: %llu kB", &kb) == 1)
-			break;
-	}
-	if (f)
-		fclose(f);
-	if (!kb)
-		fail("no MemFree in /proc/meminfo");
-	return kb << 10;
-}
-
-static void taken(struct bench *b, u64 before)
-{
-	u64 after = mem_free();
-
-	b->ticks = before > after ? before - after : 1;
-}
-
-static void batch_vm_bytes(struct bench *b)
-{
-	int dev = dev_open(), fd[NR_VMS];
-	u64 before = mem_free();
-
-	for (u32 i = 0; i < b->n; i++) {
-		fd[i] = ioctl(dev, KVM_CREATE_VM, 0);
-		if (fd[i] < 0)
-			fail("KVM_CREATE_VM");
-	}
-	taken(b, before);
-	for (u32 i = 0; i < b->n; i++)
-		close(fd[i]);
-	close(dev);
-}
-
-static void batch_vcpu_bytes(struct bench *b)
-{
-	struct vm *vm = vm_create(VM_IRQCHIP);
-	u64 before = mem_free();
-
-	for (u32 i = 0; i < b->n; i++)
-		vcpu_create(vm);
-	taken(b, before);
-	vm_destroy(vm);
-}
-
 const struct bench_op memory_ops[] = {
 	{ .name = "fault-4k", .title = "first touch of a 4K page the host has", .kind = "in",
 	  .n = FAULT_PAGES, .exits = 1, .vm_flags = VM_IRQCHIP, .guest = guest_op_touch,
@@ -340,10 +290,5 @@ const struct bench_op memory_ops[] = {
 	{ .name = "slot", .title = "slot of 1 GiB added, and deleted", .kind = "more", .n = 4,
 	  .loop = LOOP_HOST, .vm_flags = VM_IRQCHIP, .setup = setup_slot, .batch = batch_slot,
 	  .cleanup = cleanup_map },
-	{ .name = "vm-bytes", .title = "memory of the kernel for a VM, bytes", .kind = "bytes",
-	  .n = NR_VMS, .loop = LOOP_NONE, .no_vm = true, .batch = batch_vm_bytes },
-	{ .name = "vcpu-bytes", .title = "memory of the kernel for a vCPU, bytes",
-	  .kind = "bytes", .n = MAX_VCPUS, .loop = LOOP_NONE, .no_vm = true,
-	  .batch = batch_vcpu_bytes },
 	{ }
 };
