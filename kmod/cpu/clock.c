@@ -393,7 +393,8 @@ static void set_tsc_offset(struct keel_vcpu *vcpu, u64 offset)
 {
 	vcpu->clock.tsc_offset = offset;
 	apply_tsc_offset(vcpu);
-	keel_request(vcpu, KEEL_REQ_CLOCK);
+	if (vcpu->clock.system_time_msr & SYSTEM_TIME_ON)
+		keel_request(vcpu, KEEL_REQ_CLOCK);
 	if (vcpu->lapic)
 		keel_lapic_tsc_changed(vcpu);
 }

@@ -173,6 +173,13 @@ static void eoi_broadcast(struct keel_lapic *l, u8 vector)
 	}
 }
 
+/* Less stands in the way of what waits in IRR, if anything does. */
+static void priority_fell(struct keel_lapic *l)
+{
+	if (highest(l, APIC_IRR) >= 0)
+		keel_request(l->vcpu, KEEL_REQ_EVENT);
+}
+
 static void end_of_interrupt(struct keel_lapic *l)
 {
 	int vector = highest(l, APIC_ISR);
@@ -187,7 +194,7 @@ static void lapic_eoi(struct keel_lapic *l)
 {
 	keel_pv_eoi_settle(l->vcpu);
 	end_of_interrupt(l);
-	keel_request(l->vcpu, KEEL_REQ_EVENT);
+	priority_fell(l);
 }
 
 /* ---- PV EOI: Documentation/virt/kvm/x86/msr.rst ---- */
@@ -245,7 +252,7 @@ void keel_pv_eoi_settle(struct keel_vcpu *vcpu)
 static void set_tpr(struct keel_lapic *l, u32 tpr)
 {
 	keel_lapic_put_reg(l, APIC_TASKPRI, tpr & APIC_TPRI_MASK);
-	keel_request(l->vcpu, KEEL_REQ_EVENT);
+	priority_fell(l);
 }
 
 u64 keel_lapic_get_cr8(struct keel_vcpu *vcpu)
