@@ -596,34 +596,35 @@ void keel_cpuid_vcpu_free(struct keel_vcpu *vcpu)
 /* ---- what it reads ---- */
 
 /* Bits that follow the guest's registers. */
-static void update_runtime(struct keel_vcpu *vcpu, struct kvm_cpuid_entry2 *e)
+static void follow_registers(struct keel_vcpu *vcpu, const struct kvm_cpuid_entry2 *e,
+			     u32 *ebx, u32 *ecx, u32 *edx)
 {
 	bool compacts;
 
 	switch (e->function) {
 	case 1:
-		e->ecx &= ~BIT(F(OSXSAVE) % 32);
+		*ecx &= ~BIT(F(OSXSAVE) % 32);
 		if (vcpu->regs.cr4 & X86_CR4_OSXSAVE)
-			e->ecx |= BIT(F(OSXSAVE) % 32);
-		e->edx &= ~BIT(F(APIC) % 32);
+			*ecx |= BIT(F(OSXSAVE) % 32);
+		*edx &= ~BIT(F(APIC) % 32);
 		if (vcpu->msrs.apic_base & MSR_IA32_APICBASE_ENABLE)
-			e->edx |= BIT(F(APIC) % 32);
+			*edx |= BIT(F(APIC) % 32);
 		if (keel_quirk_disabled(vcpu->vm, KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT)) {
-			e->ecx &= ~BIT(F(MWAIT) % 32);
+			*ecx &= ~BIT(F(MWAIT) % 32);
 			if (vcpu->msrs.misc_enable & MSR_IA32_MISC_ENABLE_MWAIT)
-				e->ecx |= BIT(F(MWAIT) % 32);
+				*ecx |= BIT(F(MWAIT) % 32);
 		}
 		break;
 	case 7:
 		if (e->index == 0)
-			e->ecx &= ~BIT(F(OSPKE) % 32);	/* CR4.PKE is reserved */
+			*ecx &= ~BIT(F(OSPKE) % 32);	/* CR4.PKE is reserved */
 		break;
 	case 0xd:
 		compacts = e->eax & (BIT(F(XSAVES) % 32) | BIT(F(XSAVEC) % 32));
 		if (e->index == 0)
-			e->ebx = xstate_bytes(vcpu->fpu.xcr0, false);
+			*ebx = xstate_bytes(vcpu->fpu.xcr0, false);
 		else if (e->index == 1 && compacts)
-			e->ebx = xstate_bytes(vcpu->fpu.xcr0, true);
+			*ebx = xstate_bytes(vcpu->fpu.xcr0, true);
 		break;
 	}
 }
@@ -670,18 +671,17 @@ void keel_cpuid_eval(struct keel_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *
 {
 	struct keel_cpuid *cpuid = &vcpu->cpuid;
 	u32 function = *eax, index = *ecx;
-	struct kvm_cpuid_entry2 *e, copy;
+	struct kvm_cpuid_entry2 *e;
 
 	e = find_entry(cpuid, function, index);
 	if (!e)
 		e = out_of_range(cpuid, function, index);
 	if (e) {
-		copy = *e;
-		update_runtime(vcpu, &copy);
-		*eax = copy.eax;
-		*ebx = copy.ebx;
-		*ecx = copy.ecx;
-		*edx = copy.edx;
+		*eax = e->eax;
+		*ebx = e->ebx;
+		*ecx = e->ecx;
+		*edx = e->edx;
+		follow_registers(vcpu, e, ebx, ecx, edx);
 		return;
 	}
 
@@ -747,7 +747,7 @@ static struct kvm_cpuid_entry2 *current_list(struct keel_vcpu *vcpu)
 		return NULL;
 	for (i = 0; i < vcpu->cpuid.nent; i++) {
 		list[i] = vcpu->cpuid.entry[i];
-		update_runtime(vcpu, &list[i]);
+		follow_registers(vcpu, &list[i], &list[i].ebx, &list[i].ecx, &list[i].edx);
 	}
 	return list;
 }
@@ -783,8 +783,8 @@ static bool same_list(struct keel_vcpu *vcpu, const struct kvm_cpuid_entry2 *ent
 	for (i = 0; i < nent; i++) {
 		a = vcpu->cpuid.entry[i];
 		b = entry[i];
-		update_runtime(vcpu, &a);
-		update_runtime(vcpu, &b);
+		follow_registers(vcpu, &a, &a.ebx, &a.ecx, &a.edx);
+		follow_registers(vcpu, &b, &b.ebx, &b.ecx, &b.edx);
 		if (a.function != b.function || a.index != b.index ||
 		    a.flags != b.flags || a.eax != b.eax || a.ebx != b.ebx ||
 		    a.ecx != b.ecx || a.edx != b.edx)

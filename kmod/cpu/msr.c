@@ -478,7 +478,7 @@ static int set_tsc_deadline(struct keel_vcpu *vcpu, u32 msr, u64 value, bool hos
 
 /* ---- odds and ends that Linux touches ---- */
 
-/* Firmware's switch of MONITOR/MWAIT, with the quirk disabled: see update_runtime(). */
+/* Firmware's switch of MONITOR/MWAIT, with the quirk disabled: see follow_registers(). */
 static int set_misc_enable(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 {
 	const struct kvm_cpuid_entry2 *leaf1;
@@ -720,7 +720,7 @@ static const struct msr_row *find_row(u32 msr, bool host)
 {
 	const struct msr_row *row;
 
-	row = bsearch(&msr, rows, ARRAY_SIZE(rows), sizeof(rows[0]), row_cmp);
+	row = __inline_bsearch(&msr, rows, ARRAY_SIZE(rows), sizeof(rows[0]), row_cmp);
 	if (row && row->flags & HOST_ONLY && !host)
 		return NULL;
 	return row;
