@@ -103,7 +103,7 @@ enum keel_cr_op { KEEL_CR_WRITE, KEEL_CR_READ, KEEL_CR_CLTS, KEEL_CR_LMSW };
 #define KEEL_CS_SS	BIT(4)	/* of the segment registers: the mode, the CPL and the code */
 #define KEEL_TABLES	BIT(5)	/* GDTR, IDTR */
 #define KEEL_PDPTRS	BIT(6)	/* PAE page directory pointers (VMX keeps them) */
-#define KEEL_CRS	BIT(7)	/* CR0, CR4, EFER: software owns them, never read back */
+#define KEEL_CRS	BIT(7)	/* CR0, CR4, EFER: only CR0.WP and CR4.PGE can be the guest's own */
 #define KEEL_DRS	BIT(8)	/* DR7, and DR0-3 when it has breakpoints on: keel_live_dr7() */
 #define KEEL_SYSCALL	BIT(9)	/* STAR, LSTAR, CSTAR, FMASK, KERNEL_GS_BASE, SYSENTER_ */
 #define KEEL_OTHER_SEGS	BIT(10)	/* the other six */

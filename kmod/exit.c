@@ -391,6 +391,7 @@ static int exit_cr(struct keel_vcpu *vcpu)
 		value = keel_get_cr(vcpu, e->cr.cr);
 		if (gpr == KEEL_RSP_REG)
 			vcpu->regs.dirty |= KEEL_RSP;
+	keel_need(vcpu, KEEL_CRS);
 		g[gpr] = keel_mode64(vcpu) ? value : (u32)value;
 		break;
 	case KEEL_CR_WRITE:

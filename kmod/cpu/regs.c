@@ -179,6 +179,7 @@ int keel_set_cr0(struct keel_vcpu *vcpu, u64 cr0)
 	if ((changed & X86_CR0_PG) && (efer & EFER_LME) &&
 	    cr0_long_mode(vcpu, cr0, &efer))
 		return -EINVAL;
+	keel_need(vcpu, KEEL_CRS);
 	if (pae_paging(vcpu, cr0, r->cr4) &&
 	    (changed & (X86_CR0_PG | X86_CR0_CD | X86_CR0_NW)) &&
 	    keel_load_pdptrs(vcpu))
@@ -217,13 +218,15 @@ int keel_set_cr4(struct keel_vcpu *vcpu, u64 cr4)
 {
 	const u64 paging = X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_SMEP;
 	struct keel_regs *r = &vcpu->regs;
-	u64 changed = cr4 ^ r->cr4;
+	u64 changed;
 
 	if ((cr4 & vcpu->cpuid.cr4_reserved) || !keel_backend->cr_valid(vcpu, r->cr0, cr4))
 		return -EINVAL;
 	if (keel_long_mode(vcpu) && !(cr4 & X86_CR4_PAE))
 		return -EINVAL;
 	if (changed & cr4 & X86_CR4_PCIDE) {
+	keel_need(vcpu, KEEL_CRS);
+	changed = cr4 ^ r->cr4;
 		keel_need(vcpu, KEEL_CR3);
 		if (!keel_long_mode(vcpu) || (r->cr3 & X86_CR3_PCID_MASK))
 			return -EINVAL;
@@ -264,6 +267,7 @@ u64 keel_get_cr(struct keel_vcpu *vcpu, int cr)
 		return vcpu->regs.cr2;
 	case 3:
 		keel_need(vcpu, KEEL_CR3);
+		keel_need(vcpu, KEEL_CRS);
 		return vcpu->regs.cr3;
 	case 4:
 		return vcpu->regs.cr4;
@@ -271,6 +275,7 @@ u64 keel_get_cr(struct keel_vcpu *vcpu, int cr)
 		return keel_get_cr8(vcpu);
 	}
 }
+		keel_need(vcpu, KEEL_CRS);
 
 int keel_set_cr(struct keel_vcpu *vcpu, int cr, u64 value)
 {
@@ -305,10 +310,10 @@ int keel_set_efer(struct keel_vcpu *vcpu, u64 efer, bool host)
 	if ((efer ^ r->efer) & EFER_NX)
 		keel_request(vcpu, KEEL_REQ_TLB_FLUSH);
 	r->efer = efer;
-	r->dirty |= KEEL_CRS;
 	return 0;
 }
 
+	keel_change(vcpu, KEEL_CRS);
 /* @n is 0..3, 6 or 7; that 4 and 5 mean 6 and 7 is the caller's knowledge. */
 int keel_set_dr(struct keel_vcpu *vcpu, int n, u64 value)
 {
@@ -405,7 +410,7 @@ int keel_ioctl_set_regs(struct keel_vcpu *vcpu, const struct kvm_regs *in)
 #define GET_SREGS(vcpu, s) do {						\
 	const struct keel_regs *r = &(vcpu)->regs;			\
 									\
-	keel_need(vcpu, KEEL_SEGS | KEEL_TABLES | KEEL_CR3);		\
+	keel_need(vcpu, KEEL_SEGS | KEEL_TABLES | KEEL_CR3 | KEEL_CRS);	\
 	(s)->es = r->seg[KEEL_ES];					\
 	(s)->cs = r->seg[KEEL_CS];					\
 	(s)->ss = r->seg[KEEL_SS];					\
@@ -476,7 +481,7 @@ static int set_sregs(struct keel_vcpu *vcpu, const struct kvm_sregs2 *s)
 
 	/* an instruction under way was fetched in another mode, perhaps */
 	vcpu->io.fetched = false;
-	keel_change(vcpu, KEEL_SEGS | KEEL_TABLES | KEEL_CR3);
+	keel_change(vcpu, KEEL_SEGS | KEEL_TABLES | KEEL_CR3 | KEEL_CRS);
 	r->seg[KEEL_ES] = s->es;
 	r->seg[KEEL_CS] = s->cs;
 	r->seg[KEEL_SS] = s->ss;
@@ -492,7 +497,6 @@ static int set_sregs(struct keel_vcpu *vcpu, const struct kvm_sregs2 *s)
 	r->cr3 = s->cr3;
 	r->cr4 = s->cr4;
 	r->efer = s->efer;
-	r->dirty |= KEEL_CRS;
 	keel_set_cr8(vcpu, s->cr8);
 	keel_request(vcpu, KEEL_REQ_TLB_FLUSH);
 	keel_request(vcpu, KEEL_REQ_EVENT);

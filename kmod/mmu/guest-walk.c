@@ -190,8 +190,11 @@ static bool allowed(struct keel_vcpu *vcpu, const struct guest_paging *g, u32 fl
 	if (flags & KEEL_WALK_USER)
 		return user && (write || !(flags & KEEL_WALK_WRITE));
 
-	if ((flags & KEEL_WALK_WRITE) && !write && (regs->cr0 & X86_CR0_WP))
-		return false;
+	if ((flags & KEEL_WALK_WRITE) && !write) {
+		keel_need(vcpu, KEEL_CRS);
+		if (regs->cr0 & X86_CR0_WP)
+			return false;
+	}
 	if (!user)
 		return true;
 	if (flags & KEEL_WALK_EXEC)

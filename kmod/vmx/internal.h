@@ -51,6 +51,13 @@ struct vmx_region {
 
 static_assert(offsetof(struct vmx_region, data) == 8);
 
+/*
+ * Bits that the guest changes without an exit: software looks at them rarely,
+ * and VMX insists on neither (SDM A.7, A.8).
+ */
+#define OWN_CR0		((u64)X86_CR0_WP)
+#define OWN_CR4		((u64)X86_CR4_PGE)
+
 /* Control fields that change after creation: written only when they do. */
 struct vmx_controls {
 	u32 cpu;
@@ -92,6 +99,7 @@ struct vmx_vcpu {
 	bool flush_tlb;				/* before the next entry */
 
 	struct vmx_controls want, written;
+	u64 own_cr4;		/* OWN_CR4, or 0 for a guest whose CPUID has no PGE */
 
 	/* what the VMCS holds of the host, to write only changes */
 	unsigned long host_rsp, host_cr3, host_cr4;

@@ -115,8 +115,9 @@ static void vmx_set_up_controls(struct vmx_vcpu *vmx)
 	vmx_write(VM_ENTRY_MSR_LOAD_COUNT, 0);
 	vmx_write(VM_ENTRY_MSR_LOAD_ADDR, __pa(vmx->switched->guest));
 	vmx_write(VM_ENTRY_INTR_INFO_FIELD, 0);
-	vmx_write(CR0_GUEST_HOST_MASK, ~0ul);
+	vmx_write(CR0_GUEST_HOST_MASK, ~(unsigned long)OWN_CR0);
 	vmx_write(CR4_GUEST_HOST_MASK, ~0ul);
+	vmx->own_cr4 = 0;
 
 	vmx_write(MSR_BITMAP, __pa(vmx_msr_bitmap));
 	vmx_write(EPT_POINTER, vmx->eptp);
@@ -300,6 +301,16 @@ static void vmx_read_other_segs(struct keel_vcpu *vcpu)
 			vmx_read_seg(vcpu, n);
 }
 
+/* see OWN_CR0, OWN_CR4 */
+static void vmx_read_crs(struct vmx_vcpu *vmx)
+{
+	struct keel_regs *regs = &vmx->vcpu.regs;
+
+	regs->cr0 = (regs->cr0 & ~OWN_CR0) | (vmx_read(GUEST_CR0) & OWN_CR0);
+	if (vmx->own_cr4)
+		regs->cr4 = (regs->cr4 & ~vmx->own_cr4) | (vmx_read(GUEST_CR4) & vmx->own_cr4);
+}
+
 /*
  * Hardware gets what the guest wants and what VMX insists on; the guest reads
  * its own view. SDM "Guest/Host Masks and Read Shadows".
@@ -308,7 +319,13 @@ static void vmx_write_crs(struct vmx_vcpu *vmx)
 {
 	struct keel_regs *regs = &vmx->vcpu.regs;
 	bool long_mode = regs->efer & EFER_LMA;
+	u64 own = OWN_CR4 & ~vmx->vcpu.cpuid.cr4_reserved;
 	u64 hw;
+
+	if (own != vmx->own_cr4) {
+		vmx_write(CR4_GUEST_HOST_MASK, ~own);
+		vmx->own_cr4 = own;
+	}
 
 	hw = (regs->cr0 | vmx_caps.cr0_fixed0) & ~(u64)(X86_CR0_CD | X86_CR0_NW);
 	vmx_write(GUEST_CR0, hw & vmx_caps.cr0_fixed1);
@@ -415,8 +432,7 @@ static void vmx_read_syscall(struct keel_vcpu *vcpu)
  * @vcpu: the vCPU
  * @groups: KEEL_RIP and so on
  *
- * CR0, CR4, EFER and the debug registers are software's: every change of
- * theirs exits.
+ * EFER and the debug registers are software's: every change of theirs exits.
  */
 void vmx_read_regs(struct keel_vcpu *vcpu, u32 groups)
 {
@@ -434,6 +450,8 @@ void vmx_read_regs(struct keel_vcpu *vcpu, u32 groups)
 		regs->cr3 = vmx_read(GUEST_CR3);
 	if (groups & KEEL_CS_SS) {
 		vmx_read_seg(vcpu, KEEL_CS);
+	if (groups & KEEL_CRS)
+		vmx_read_crs(to_vmx(vcpu));
 		vmx_read_seg(vcpu, KEEL_SS);
 	}
 	if (groups & KEEL_OTHER_SEGS)

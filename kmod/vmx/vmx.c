@@ -704,7 +704,7 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 	if (hw_breakpoint_active())
 		hw_breakpoint_restore();
 
-	regs->valid = KEEL_CRS | KEEL_DRS;
+	regs->valid = KEEL_DRS;
 	vmx->blocking_valid = false;
 	if (unlikely(r != VMX_ENTERED ||
 		     (vmx->reason & VMX_EXIT_REASONS_FAILED_VMENTRY))) {
