@@ -109,6 +109,8 @@ enum keel_cr_op { KEEL_CR_WRITE, KEEL_CR_READ, KEEL_CR_CLTS, KEEL_CR_LMSW };
 #define KEEL_OTHER_SEGS	BIT(10)	/* the other six */
 #define KEEL_SEGS	(KEEL_CS_SS | KEEL_OTHER_SEGS)
 #define KEEL_ALL_GROUPS	GENMASK(10, 0)
+/* CS.L and the CPL, while nobody needs the whole of CS and SS. Read only, never dirty. */
+#define KEEL_MODE	BIT(11)
 
 /* Interrupt shadow, as KVM_X86_SHADOW_INT_ and the hardware have it. */
 #define KEEL_SHADOW_MOV_SS	BIT(0)

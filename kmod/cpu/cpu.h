@@ -55,6 +55,7 @@ struct keel_regs {
 	u64 pdptr[4];
 	u64 dr[4], dr6, dr7;
 	struct kvm_segment seg[KEEL_NR_SEGS];
+	u8 cs_l, cpl;		/* KEEL_MODE: see keel_cpl(), keel_mode64() */
 	struct kvm_dtable gdt, idt;
 	u64 star, lstar, cstar, fmask, kernel_gs_base;
 	u64 sysenter_cs, sysenter_esp, sysenter_eip;

@@ -83,7 +83,10 @@ int keel_cpl(struct keel_vcpu *vcpu)
 	keel_need(vcpu, KEEL_CS_SS | KEEL_RFLAGS);
 	if (vcpu->regs.rflags & X86_EFLAGS_VM)
 		return 3;
-	return vcpu->regs.seg[KEEL_SS].dpl;
+	if (vcpu->regs.valid & KEEL_CS_SS)
+		return vcpu->regs.seg[KEEL_SS].dpl;
+	keel_need(vcpu, KEEL_MODE);
+	return vcpu->regs.cpl;
 }
 
 bool keel_long_mode(struct keel_vcpu *vcpu)
@@ -95,8 +98,10 @@ bool keel_mode64(struct keel_vcpu *vcpu)
 {
 	if (!keel_long_mode(vcpu))
 		return false;
-	keel_need(vcpu, KEEL_CS_SS);
-	return vcpu->regs.seg[KEEL_CS].l;
+	if (vcpu->regs.valid & KEEL_CS_SS)
+		return vcpu->regs.seg[KEEL_CS].l;
+	keel_need(vcpu, KEEL_MODE);
+	return vcpu->regs.cs_l;
 }
 
 bool keel_paging(struct keel_vcpu *vcpu)

@@ -494,6 +494,12 @@ static void svm_read_regs(struct keel_vcpu *vcpu, u32 groups)
 	struct vmcb_save_area *s = &to_svm(vcpu)->vmcb->save;
 	struct keel_regs *r = &vcpu->regs;
 
+	if (groups & KEEL_MODE) {
+		r->cs_l = !!(s->cs.attrib & SVM_SELECTOR_L_MASK);
+		r->cpl = s->cpl;
+		if (groups == KEEL_MODE)
+			return;
+	}
 	if (groups & KEEL_CS_SS)
 		read_cs_ss(r, s);
 	if (groups & KEEL_OTHER_SEGS)

@@ -444,7 +444,11 @@ void vmx_read_regs(struct keel_vcpu *vcpu, u32 groups)
 		regs->gpr[KEEL_RSP_REG] = vmx_read(GUEST_RSP);
 	if (groups & KEEL_RFLAGS)
 		regs->rflags = vmx_read(GUEST_RFLAGS);
-	if (!(groups & ~(KEEL_RIP | KEEL_RSP | KEEL_RFLAGS)))
+	if (groups & KEEL_MODE) {
+		regs->cs_l = !!(vmx_read(GUEST_CS_AR_BYTES) & VMX_AR_L_MASK);
+		regs->cpl = VMX_AR_DPL(vmx_read(GUEST_SS_AR_BYTES));
+	}
+	if (!(groups & ~(KEEL_RIP | KEEL_RSP | KEEL_RFLAGS | KEEL_MODE)))
 		return;
 	if (groups & KEEL_CR3)
 		regs->cr3 = vmx_read(GUEST_CR3);
