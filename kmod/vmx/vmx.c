@@ -434,13 +434,10 @@ static bool vmx_event_is_db(const struct vmx_vcpu *vmx)
  * RFLAGS.TF. Software may have changed the flags, or the blocking; and the exit
  * of a #DB, which is about to be injected, took what was pending with it.
  */
-static void vmx_write_blocking(struct vmx_vcpu *vmx, bool flags_changed)
+static noinline void vmx_write_blocking(struct vmx_vcpu *vmx)
 {
-	u32 blocking;
+	u32 blocking = vmx_blocking(vmx);
 
-	if (!vmx->blocking_dirty && !flags_changed && !vmx_event_is_db(vmx))
-		return;
-	blocking = vmx_blocking(vmx);
 	if (blocking & VMX_SHADOW) {
 		unsigned long rflags = vmx_read(GUEST_RFLAGS);
 		unsigned long old = vmx_read(GUEST_PENDING_DBG_EXCEPTIONS);
@@ -458,12 +455,10 @@ static void vmx_write_blocking(struct vmx_vcpu *vmx, bool flags_changed)
 	vmx->blocking_dirty = false;
 }
 
-static void vmx_do_flush(struct vmx_vcpu *vmx)
+static noinline void vmx_do_flush(struct vmx_vcpu *vmx)
 {
 	bool ok;
 
-	if (!vmx->flush_tlb)
-		return;
 	vmx->flush_tlb = false;
 	ok = vmx_invept(VMX_EPT_EXTENT_CONTEXT, vmx->eptp);
 	/* Without a VPID each entry and exit flushes these. */
@@ -678,18 +673,13 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 
 	if (regs->dirty)
 		vmx_vmcs_write_regs(vmx);
-	vmx_write_blocking(vmx, flags_changed);
+	if (unlikely(flags_changed || vmx->blocking_dirty || vmx_event_is_db(vmx)))
+		vmx_write_blocking(vmx);
 	vmx_write_event(vmx);
 	vmx_write_host(vmx);
 	vmx_write_controls(vmx);
-	vmx_do_flush(vmx);
-
-	debugctl = get_debugctlmsr();
-	vmx_load_breakpoints(vcpu);
-	xcr0 = vmx_guest_xcr0(vcpu);
-	if (xcr0 != vmx_caps.host_xcr0)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, xcr0);
-	vmx_switch_perf_msrs(vmx);
+	if (unlikely(vmx->flush_tlb))
+		vmx_do_flush(vmx);
 	vmx_flush_l1d(vmx);
 
 	r = vmx_enter_noinstr(vmx);
