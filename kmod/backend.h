@@ -176,6 +176,16 @@ struct keel_backend {
 	void (*vcpu_put)(struct keel_vcpu *vcpu);
 
 	/**
+	 * @begin: switch to the guest what only interrupts, or what leaves the
+	 * run loop, can change
+	 *
+	 * Interrupts are off until @end, which switches back. Between them come
+	 * one or more of @enter, and the handling of exits.
+	 */
+	void (*begin)(struct keel_vcpu *vcpu);
+	void (*end)(struct keel_vcpu *vcpu);
+
+	/**
 	 * @enter: run the guest until its next exit
 	 *
 	 * Interrupts are off and stay off. Writes the groups that

@@ -7,6 +7,7 @@
 #include <linux/mm.h>
 #include <linux/nospec.h>
 #include <linux/ratelimit.h>
+#include <linux/uaccess.h>
 #include <uapi/asm/debugreg.h>
 #include <asm/cpu.h>
 #include <asm/msr-index.h>
@@ -42,6 +43,14 @@ int keel_internal_error(struct keel_vcpu *vcpu, u32 suberror)
 	return KEEL_TO_USER;
 }
 
+/* I/O that wraps around has no length; what else has none was seen to by find_length(). */
+static noinline int missing_length(struct keel_vcpu *vcpu)
+{
+	struct insn insn;
+
+	return keel_insn_length(vcpu, &insn);
+}
+
 /**
  * keel_skip_instruction() - retire the instruction that exited
  * @vcpu: the vCPU
@@ -55,15 +64,13 @@ int keel_skip_instruction(struct keel_vcpu *vcpu)
 {
 	struct keel_regs *r = &vcpu->regs;
 	int len = vcpu->exit.insn_len;
-	struct insn insn;
 	u64 old;
 
-	/* I/O that wraps around; what else has none was seen to by find_length() */
-	if (!len)
-		len = keel_insn_length(vcpu, &insn);
-	if (len <= 0)
-		return keel_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
-
+	if (unlikely(!len)) {
+		len = missing_length(vcpu);
+		if (len <= 0)
+			return keel_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
+	}
 	keel_need(vcpu, KEEL_RIP | KEEL_RFLAGS);
 	r->dirty |= KEEL_RIP;
 	old = r->rip;
@@ -73,7 +80,7 @@ int keel_skip_instruction(struct keel_vcpu *vcpu)
 		r->rip = (u32)r->rip;
 	if (unlikely(vcpu->exit.shadow))
 		keel_backend->set_shadow(vcpu, 0);
-	if (r->rflags & X86_EFLAGS_TF)
+	if (unlikely(r->rflags & X86_EFLAGS_TF))
 		keel_queue_db(vcpu, DR_STEP);
 	return KEEL_RESUME;
 }
@@ -384,6 +391,7 @@ static int exit_cr(struct keel_vcpu *vcpu)
 	int err = 0;
 
 	vcpu->stats.cr_exits++;
+	keel_need(vcpu, KEEL_CRS);
 	if (gpr == KEEL_RSP_REG)
 		keel_need(vcpu, KEEL_RSP);
 	switch (e->cr.op) {
@@ -391,7 +399,6 @@ static int exit_cr(struct keel_vcpu *vcpu)
 		value = keel_get_cr(vcpu, e->cr.cr);
 		if (gpr == KEEL_RSP_REG)
 			vcpu->regs.dirty |= KEEL_RSP;
-	keel_need(vcpu, KEEL_CRS);
 		g[gpr] = keel_mode64(vcpu) ? value : (u32)value;
 		break;
 	case KEEL_CR_WRITE:
@@ -610,11 +617,23 @@ static int usual_length(struct keel_vcpu *vcpu)
 	return memcmp(bytes, usual[reason].opcode, sizeof(bytes)) ? 0 : len;
 }
 
+/* The same where the guest's memory can be read only if it is there. */
+static noinline bool find_length_atomic(struct keel_vcpu *vcpu)
+{
+	/* an accessed bit that the walk sets could overflow the ring */
+	if (vcpu->vm->dirty_ring_entries)
+		return false;
+	pagefault_disable();
+	vcpu->exit.insn_len = usual_length(vcpu);
+	pagefault_enable();
+	return vcpu->exit.insn_len;
+}
+
 /*
  * The CPU gave no length: find it before anything has happened. Another vCPU
  * may have unmapped the page: executed again, the instruction faults by itself.
  */
-static int find_length(struct keel_vcpu *vcpu)
+static noinline int find_length(struct keel_vcpu *vcpu)
 {
 	struct insn insn;
 	int len = usual_length(vcpu) ?: keel_insn_length(vcpu, &insn);
@@ -623,6 +642,42 @@ static int find_length(struct keel_vcpu *vcpu)
 		return keel_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
 	vcpu->exit.insn_len = max(len, 0);
 	return KEEL_RESUME;
+}
+
+/**
+ * keel_exit_is_atomic() - does keel_handle_exit() now neither sleep nor touch the VMM's memory?
+ * @vcpu: the vCPU
+ *
+ * Then it can be called with interrupts off, between two entries.
+ *
+ * Context: interrupts off.
+ */
+bool keel_exit_is_atomic(struct keel_vcpu *vcpu)
+{
+	const struct keel_exit *e = &vcpu->exit;
+	const u64 *g = vcpu->regs.gpr;
+
+	/* there, interrupt controllers and timers have locks that sleep */
+	if (IS_ENABLED(CONFIG_PREEMPT_RT))
+		return false;
+	switch (e->reason) {
+	case KEEL_EXIT_CPUID:
+		break;
+	case KEEL_EXIT_RDMSR:
+	case KEEL_EXIT_WRMSR:
+		if (!keel_msr_is_atomic(vcpu, g[KEEL_RCX], e->reason == KEEL_EXIT_WRMSR))
+			return false;
+		break;
+	case KEEL_EXIT_HYPERCALL:
+		if (!keel_hypercall_is_atomic(g[KEEL_RAX]))
+			return false;
+		break;
+	case KEEL_EXIT_IO:
+		return !e->io.string && e->insn_len && !keel_port_sleeps(e->io.port);
+	default:
+		return false;
+	}
+	return likely(e->insn_len) || find_length_atomic(vcpu);
 }
 
 int keel_handle_exit(struct keel_vcpu *vcpu)

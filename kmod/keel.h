@@ -386,6 +386,7 @@ static inline bool keel_take_request(struct keel_vcpu *vcpu, enum keel_request r
 int keel_vcpu_run(struct keel_vcpu *vcpu);
 
 /* exit.c */
+bool keel_exit_is_atomic(struct keel_vcpu *vcpu);
 int keel_handle_exit(struct keel_vcpu *vcpu);
 int keel_skip_instruction(struct keel_vcpu *vcpu);
 int keel_internal_error(struct keel_vcpu *vcpu, u32 suberror);

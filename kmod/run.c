@@ -130,32 +130,17 @@ static void flush_if_stale(struct keel_vcpu *vcpu)
  * From the store of the mode to the exit, whoever sets a request or changes
  * mmu.tlb_gen and then sees KEEL_IN_GUEST sends an IPI; interrupts are off, so
  * it makes the entry exit at once. Whoever set it before is seen here.
+ *
+ * Return: false when there is something to do first.
  */
-static int enter_guest(struct keel_vcpu *vcpu)
+static bool enter_once(struct keel_vcpu *vcpu)
 {
-	preempt_disable();
-	local_irq_disable();
-	if (test_thread_flag(TIF_NEED_FPU_LOAD))
-		switch_fpu_return();
 	WRITE_ONCE(vcpu->mode, KEEL_IN_GUEST);
 	/* pairs with those of keel_vcpu_kick() and keel_flush_tlbs(): see above */
 	smp_mb();
 	if (unlikely(entry_called_off(vcpu))) {
 		WRITE_ONCE(vcpu->mode, KEEL_OUTSIDE_GUEST);
-		local_irq_enable();
-		keel_backend->cancel_injection(vcpu);
-		preempt_enable();
-		keel_request(vcpu, KEEL_REQ_EVENT);
-		vcpu->stats.entry_called_off++;
-		return KEEL_RESUME;
-	}
-	if (unlikely(!keel_hardware_on())) {
-		WRITE_ONCE(vcpu->mode, KEEL_OUTSIDE_GUEST);
-		local_irq_enable();
-		keel_backend->cancel_injection(vcpu);
-		preempt_enable();
-		keel_request(vcpu, KEEL_REQ_EVENT);
-		return -EIO;
+		return false;
 	}
 	flush_if_stale(vcpu);
 	if (vcpu->events.handed != KEEL_EVENT_NONE)
@@ -164,9 +149,55 @@ static int enter_guest(struct keel_vcpu *vcpu)
 
 	keel_backend->enter(vcpu);
 
-	keel_guest_trained_predictors();
 	WRITE_ONCE(vcpu->mode, KEEL_OUTSIDE_GUEST);
-	if (vcpu->exit.reason == KEEL_EXIT_INTERRUPT) {
+	if (unlikely(vcpu->events.more))
+		keel_request(vcpu, KEEL_REQ_EVENT);
+	vcpu->stats.exits++;
+	trace_keel_exit(vcpu);
+	return true;
+}
+
+/* The entry did not happen: what was to be injected waits. Interrupts are on. */
+static int take_back_events(struct keel_vcpu *vcpu)
+{
+	keel_backend->cancel_injection(vcpu);
+	keel_request(vcpu, KEEL_REQ_EVENT);
+	return KEEL_RESUME;
+}
+
+/*
+ * Exits whose handling needs nothing but the CPU do not leave this function:
+ * interrupts stay off, and what was switched for the guest stays switched.
+ */
+static int enter_guest(struct keel_vcpu *vcpu)
+{
+	bool entered, handled = false;
+	int ret = KEEL_RESUME;
+
+	preempt_disable();
+	local_irq_disable();
+	if (unlikely(!keel_hardware_on())) {
+		local_irq_enable();
+		take_back_events(vcpu);
+		preempt_enable();
+		return -EIO;
+	}
+	if (test_thread_flag(TIF_NEED_FPU_LOAD))
+		switch_fpu_return();
+	keel_backend->begin(vcpu);
+	do {
+		entered = enter_once(vcpu);
+		if (unlikely(!entered))
+			break;
+		handled = keel_exit_is_atomic(vcpu);
+		if (handled)
+			ret = keel_handle_exit(vcpu);
+	} while (handled && ret == KEEL_RESUME && !READ_ONCE(vcpu->requests) &&
+		 !vcpu->events.want_irq_window);
+	keel_backend->end(vcpu);
+	keel_guest_trained_predictors();
+
+	if (entered && vcpu->exit.reason == KEEL_EXIT_INTERRUPT) {
 		/* on a preemptible kernel it may end this thread's turn, too */
 		vcpu->pv.between_insns = true;
 		/* let a tick in while it still counts as the guest's time */
@@ -176,13 +207,13 @@ static int enter_guest(struct keel_vcpu *vcpu)
 	}
 	keel_guest_account();
 	local_irq_enable();
+	if (unlikely(!entered)) {
+		vcpu->stats.entry_called_off++;
+		ret = take_back_events(vcpu);
+	}
 	preempt_enable();
 	vcpu->launched = true;
-	if (unlikely(vcpu->events.more))
-		keel_request(vcpu, KEEL_REQ_EVENT);
-	vcpu->stats.exits++;
-	trace_keel_exit(vcpu);
-	return keel_handle_exit(vcpu);
+	return !entered || handled ? ret : keel_handle_exit(vcpu);
 }
 
 /* ---- the loop ---- */

@@ -288,6 +288,8 @@ long keel_ioctl_get_cpuid2(struct keel_vcpu *vcpu, struct kvm_cpuid2 __user *u);
  */
 int keel_get_msr(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host);
 int keel_set_msr(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host);
+/* May the guest's access be made where neither is allowed: to sleep, to touch guest memory? */
+bool keel_msr_is_atomic(struct keel_vcpu *vcpu, u32 msr, bool write);
 void keel_msrs_reset(struct keel_vcpu *vcpu, bool init);
 int keel_msr_init(void);
 const u32 *keel_msr_index_list(u32 *count);
@@ -347,6 +349,7 @@ void keel_steal_update(struct keel_vcpu *vcpu);
 void keel_steal_load(struct keel_vcpu *vcpu);
 void keel_steal_preempted(struct keel_vcpu *vcpu);
 long keel_hypercall(struct keel_vcpu *vcpu, u64 nr, const u64 arg[4]);
+bool keel_hypercall_is_atomic(u64 nr);
 
 /* async-pf.c */
 int keel_async_pf_init(void);

@@ -753,6 +753,25 @@ int keel_set_msr(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 	return 0;
 }
 
+bool keel_msr_is_atomic(struct keel_vcpu *vcpu, u32 msr, bool write)
+{
+	u32 x2apic = msr - APIC_BASE_MSR;
+
+	switch (msr) {
+	case MSR_IA32_TSC_ADJUST:
+	case MSR_IA32_TSC_DEADLINE:
+		return true;
+	case APIC_BASE_MSR ... APIC_BASE_MSR + 0xff:
+		/* PV EOI: the guest's word is looked at first */
+		if (vcpu->pv.eoi_offered)
+			return false;
+		return !write || x2apic == APIC_TASKPRI >> 4 || x2apic == APIC_EOI >> 4 ||
+		       x2apic == APIC_ICR >> 4 || x2apic == APIC_SELF_IPI >> 4 ||
+		       x2apic == APIC_TMICT >> 4;
+	}
+	return !write;
+}
+
 /* Microcode revisions that no erratum check of a guest looks for. */
 #define UCODE_REV_INTEL	BIT_ULL(32)
 #define UCODE_REV_AMD	0x01000065ULL

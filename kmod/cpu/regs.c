@@ -80,7 +80,7 @@ int keel_cpl(struct keel_vcpu *vcpu)
 {
 	if (!(vcpu->regs.cr0 & X86_CR0_PE))
 		return 0;
-	keel_need(vcpu, KEEL_CS_SS | KEEL_RFLAGS);
+	keel_need(vcpu, KEEL_RFLAGS);
 	if (vcpu->regs.rflags & X86_EFLAGS_VM)
 		return 3;
 	if (vcpu->regs.valid & KEEL_CS_SS)
@@ -179,12 +179,12 @@ int keel_set_cr0(struct keel_vcpu *vcpu, u64 cr0)
 	if (!cr0_ok(cr0))
 		return -EINVAL;
 	cr0 = (cr0 & CR0_KNOWN) | X86_CR0_ET;
+	keel_need(vcpu, KEEL_CRS);
 	changed = cr0 ^ r->cr0;
 
 	if ((changed & X86_CR0_PG) && (efer & EFER_LME) &&
 	    cr0_long_mode(vcpu, cr0, &efer))
 		return -EINVAL;
-	keel_need(vcpu, KEEL_CRS);
 	if (pae_paging(vcpu, cr0, r->cr4) &&
 	    (changed & (X86_CR0_PG | X86_CR0_CD | X86_CR0_NW)) &&
 	    keel_load_pdptrs(vcpu))
@@ -225,13 +225,13 @@ int keel_set_cr4(struct keel_vcpu *vcpu, u64 cr4)
 	struct keel_regs *r = &vcpu->regs;
 	u64 changed;
 
+	keel_need(vcpu, KEEL_CRS);
+	changed = cr4 ^ r->cr4;
 	if ((cr4 & vcpu->cpuid.cr4_reserved) || !keel_backend->cr_valid(vcpu, r->cr0, cr4))
 		return -EINVAL;
 	if (keel_long_mode(vcpu) && !(cr4 & X86_CR4_PAE))
 		return -EINVAL;
 	if (changed & cr4 & X86_CR4_PCIDE) {
-	keel_need(vcpu, KEEL_CRS);
-	changed = cr4 ^ r->cr4;
 		keel_need(vcpu, KEEL_CR3);
 		if (!keel_long_mode(vcpu) || (r->cr3 & X86_CR3_PCID_MASK))
 			return -EINVAL;
@@ -267,20 +267,20 @@ u64 keel_get_cr(struct keel_vcpu *vcpu, int cr)
 {
 	switch (cr) {
 	case 0:
+		keel_need(vcpu, KEEL_CRS);
 		return vcpu->regs.cr0;
 	case 2:
 		return vcpu->regs.cr2;
 	case 3:
 		keel_need(vcpu, KEEL_CR3);
-		keel_need(vcpu, KEEL_CRS);
 		return vcpu->regs.cr3;
 	case 4:
+		keel_need(vcpu, KEEL_CRS);
 		return vcpu->regs.cr4;
 	default:
 		return keel_get_cr8(vcpu);
 	}
 }
-		keel_need(vcpu, KEEL_CRS);
 
 int keel_set_cr(struct keel_vcpu *vcpu, int cr, u64 value)
 {
@@ -314,11 +314,11 @@ int keel_set_efer(struct keel_vcpu *vcpu, u64 efer, bool host)
 	efer = (efer & ~EFER_LMA) | (r->efer & EFER_LMA);
 	if ((efer ^ r->efer) & EFER_NX)
 		keel_request(vcpu, KEEL_REQ_TLB_FLUSH);
+	keel_change(vcpu, KEEL_CRS);
 	r->efer = efer;
 	return 0;
 }
 
-	keel_change(vcpu, KEEL_CRS);
 /* @n is 0..3, 6 or 7; that 4 and 5 mean 6 and 7 is the caller's knowledge. */
 int keel_set_dr(struct keel_vcpu *vcpu, int n, u64 value)
 {

@@ -115,6 +115,17 @@ int keel_pio_write(struct keel_vcpu *vcpu, u16 port, int len, const void *data);
 int keel_mmio_read(struct keel_vcpu *vcpu, gpa_t gpa, int len, void *data);
 int keel_mmio_write(struct keel_vcpu *vcpu, gpa_t gpa, int len, const void *data);
 
+/* The PIT's mutex is all that sleeps on the port bus. */
+#define KEEL_PIT_PORT		0x40
+#define KEEL_PIT_PORTS		4
+#define KEEL_SPEAKER_PORT	0x61
+
+static inline bool keel_port_sleeps(u16 port)
+{
+	return port == KEEL_SPEAKER_PORT ||
+	       (port >= KEEL_PIT_PORT && port < KEEL_PIT_PORT + KEEL_PIT_PORTS);
+}
+
 /* ---- coalesced.c ---- */
 int keel_ioctl_register_coalesced(struct keel_vm *vm, const struct kvm_coalesced_mmio_zone *z);
 int keel_ioctl_unregister_coalesced(struct keel_vm *vm, const struct kvm_coalesced_mmio_zone *z);

@@ -15,7 +15,6 @@
 #include "pit.h"
 
 #define PORT_CONTROL	0x43
-#define PORT_SPEAKER	0x61
 
 /* read_state, write_state, rw_mode, count_latched: which byte is next */
 enum { RW_LSB = 1, RW_MSB = 2, RW_WORD0 = 3, RW_WORD1 = 4 };
@@ -316,7 +315,7 @@ void keel_pit_outb(struct keel_pit *pit, u16 port, u8 value)
 
 	mutex_lock(&pit->mutex);
 	raw_spin_lock_irqsave(&pit->lock, flags);
-	if (port == PORT_SPEAKER)
+	if (port == KEEL_SPEAKER_PORT)
 		write_speaker(pit, value);
 	else if (port == PORT_CONTROL)
 		write_control(pit, value);
@@ -388,7 +387,7 @@ u8 keel_pit_inb(struct keel_pit *pit, u16 port)
 	u8 value = 0;
 
 	raw_spin_lock_irqsave(&pit->lock, flags);
-	if (port == PORT_SPEAKER)
+	if (port == KEEL_SPEAKER_PORT)
 		value = read_speaker(pit);
 	else if (port != PORT_CONTROL)	/* which cannot be read */
 		value = read_channel(&pit->ch[port & 3]);
@@ -456,9 +455,9 @@ static int plug(struct keel_vm *vm, struct keel_pit *pit)
 	int err;
 
 	mutex_lock(&vm->slots_lock);
-	err = keel_bus_add(vm, KEEL_BUS_PIO, 0x40, 4, &pit->dev);
+	err = keel_bus_add(vm, KEEL_BUS_PIO, KEEL_PIT_PORT, KEEL_PIT_PORTS, &pit->dev);
 	if (!err && pit->has_speaker) {
-		err = keel_bus_add(vm, KEEL_BUS_PIO, PORT_SPEAKER, 1, &pit->speaker);
+		err = keel_bus_add(vm, KEEL_BUS_PIO, KEEL_SPEAKER_PORT, 1, &pit->speaker);
 		if (err)
 			keel_bus_remove(vm, KEEL_BUS_PIO, &pit->dev);
 	}

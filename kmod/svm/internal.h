@@ -60,6 +60,8 @@ struct svm_vcpu {
 	u8 soft_len;
 	struct irq_work exit_soon;	/* of this CPU, while the vCPU is on it */
 	u64 loaded_tsc_aux;	/* in the CPU while the vCPU is loaded */
+	bool xsave;		/* from svm_begin() to svm_end(): XCR0 is the guest's ... */
+	u64 host_xcr0;		/* ... and this the host's */
 };
 
 static inline struct svm_vcpu *to_svm(struct keel_vcpu *vcpu)

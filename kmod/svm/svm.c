@@ -647,21 +647,6 @@ static void load_debug_registers(const u64 *dr)
 	set_debugreg(dr[3], 3);
 }
 
-/*
- * XSETBV of the guest exits, so @xcr0 is what it has; except on QEMU's TCG,
- * which has no such exit: there, what the register holds afterwards is the
- * guest's.
- */
-static void save_xcr0(struct keel_vcpu *vcpu, u64 host)
-{
-	u64 now = xgetbv(XCR_XFEATURE_ENABLED_MASK);
-
-	if (unlikely(now != vcpu->fpu.xcr0))
-		vcpu->fpu.xcr0 = now;
-	if (now != host)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, host);
-}
-
 /* See svm_nmi_window(). An event that is delivered first would push our TF. */
 static void begin_step(struct svm_vcpu *svm)
 {
@@ -688,15 +673,43 @@ static void entry_failed(struct svm_vcpu *svm, struct svm_cpu *sc)
 	sc->next_asid = svm_caps.max_asid + 1;
 }
 
+static void svm_begin(struct keel_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	if (unlikely(keel_live_dr7(vcpu) & 0xff))
+		load_debug_registers(keel_live_dr(vcpu));
+	if (svm_caps.tsc_aux && svm->loaded_tsc_aux != vcpu->msrs.tsc_aux) {
+		svm->loaded_tsc_aux = vcpu->msrs.tsc_aux;
+		wrmsrl(MSR_TSC_AUX, svm->loaded_tsc_aux);
+	}
+	/* @svm_end must see the same: XSETBV is the guest's only with OSXSAVE */
+	svm->xsave = vcpu->regs.cr4 & X86_CR4_OSXSAVE;
+	if (svm->xsave) {
+		svm->host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
+		if (vcpu->fpu.xcr0 != svm->host_xcr0)
+			xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->fpu.xcr0);
+	}
+	save_host_ldt(this_cpu_ptr(&svm_cpu));
+}
+
+static void svm_end(struct keel_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	if (svm->xsave && vcpu->fpu.xcr0 != svm->host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, svm->host_xcr0);
+	/* the exit switched all breakpoints off, the host's too */
+	if (hw_breakpoint_active())
+		hw_breakpoint_restore();
+}
+
 static void svm_enter(struct keel_vcpu *vcpu)
 {
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
 	struct svm_vcpu *svm = to_svm(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
 	struct keel_regs *r = &vcpu->regs;
-	bool xsave = r->cr4 & X86_CR4_OSXSAVE;
-	bool breakpoints = keel_live_dr7(vcpu) & 0xff;
-	u64 host_xcr0 = 0;
 
 	write_regs(vcpu);
 	if (unlikely(svm->nmi_step))
@@ -705,32 +718,21 @@ static void svm_enter(struct keel_vcpu *vcpu)
 	vmcb->control.clean = 0;
 	vmcb->control.exit_code = SVM_EXIT_ERR;
 	vmcb->control.exit_code_hi = SVM_EXIT_ERR;
-	if (unlikely(breakpoints))
-		load_debug_registers(keel_live_dr(vcpu));
-	if (svm_caps.tsc_aux && svm->loaded_tsc_aux != vcpu->msrs.tsc_aux) {
-		svm->loaded_tsc_aux = vcpu->msrs.tsc_aux;
-		wrmsrl(MSR_TSC_AUX, svm->loaded_tsc_aux);
-	}
-	if (xsave) {
-		host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
-		if (vcpu->fpu.xcr0 != host_xcr0)
-			xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->fpu.xcr0);
-	}
 
-	save_host_ldt(sc);
 	asm volatile("clgi" ::: "memory");
 	enter_noinstr(svm, svm_pa(sc->host));
 	asm volatile("stgi" ::: "memory");
-	if (xsave)
-		save_xcr0(vcpu, host_xcr0);
+	/*
+	 * XSETBV of the guest exits; except on QEMU's TCG, which has no such
+	 * exit: there, what the register holds afterwards is the guest's.
+	 */
+	if (svm->xsave)
+		vcpu->fpu.xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
 	/* an intercepted machine check was not delivered: the host's handler must run */
 	if (unlikely(vmcb->control.exit_code == SVM_EXIT_EXCP_BASE + MC_VECTOR))
 		keel_machine_check();
 	if (unlikely(vmcb->control.exit_code == (u32)SVM_EXIT_ERR))
 		entry_failed(svm, sc);
-	/* the exit switched all breakpoints off, the host's too */
-	if (hw_breakpoint_active())
-		hw_breakpoint_restore();
 
 	r->gpr[KEEL_RAX] = vmcb->save.rax;
 	r->gpr[KEEL_RSP_REG] = vmcb->save.rsp;
@@ -900,6 +902,8 @@ const struct keel_backend keel_svm_backend = {
 	.vcpu_reset = svm_vcpu_reset,
 	.vcpu_load = svm_vcpu_load,
 	.vcpu_put = svm_vcpu_put,
+	.begin = svm_begin,
+	.end = svm_end,
 	.enter = svm_enter,
 	.read_regs = svm_read_regs,
 	.get_shadow = svm_get_shadow,

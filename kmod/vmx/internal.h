@@ -123,6 +123,7 @@ struct vmx_vcpu {
 	bool flush_l1d;				/* secrets may have got into L1D */
 	struct vmx_host host;
 	u64 loaded_tsc_aux;
+	u64 host_debugctl;	/* from vmx_begin() to vmx_end() */
 };
 
 static inline struct vmx_vcpu *to_vmx(struct keel_vcpu *vcpu)

@@ -450,12 +450,12 @@ void vmx_read_regs(struct keel_vcpu *vcpu, u32 groups)
 	}
 	if (!(groups & ~(KEEL_RIP | KEEL_RSP | KEEL_RFLAGS | KEEL_MODE)))
 		return;
+	if (groups & KEEL_CRS)
+		vmx_read_crs(to_vmx(vcpu));
 	if (groups & KEEL_CR3)
 		regs->cr3 = vmx_read(GUEST_CR3);
 	if (groups & KEEL_CS_SS) {
 		vmx_read_seg(vcpu, KEEL_CS);
-	if (groups & KEEL_CRS)
-		vmx_read_crs(to_vmx(vcpu));
 		vmx_read_seg(vcpu, KEEL_SS);
 	}
 	if (groups & KEEL_OTHER_SEGS)

@@ -663,12 +663,37 @@ static void vmx_switch_perf_msrs(struct vmx_vcpu *vmx)
 	vmx_write(VM_EXIT_MSR_LOAD_COUNT, n);
 }
 
+static void vmx_begin(struct keel_vcpu *vcpu)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+	u64 xcr0 = vmx_guest_xcr0(vcpu);
+
+	vmx_write_host(vmx);
+	vmx->host_debugctl = get_debugctlmsr();
+	vmx_load_breakpoints(vcpu);
+	if (xcr0 != vmx_caps.host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, xcr0);
+	vmx_switch_perf_msrs(vmx);
+}
+
+static void vmx_end(struct keel_vcpu *vcpu)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+
+	if (vmx_guest_xcr0(vcpu) != vmx_caps.host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, vmx_caps.host_xcr0);
+	/* Exits clear both. */
+	if (vmx->host_debugctl)
+		update_debugctlmsr(vmx->host_debugctl);
+	if (hw_breakpoint_active())
+		hw_breakpoint_restore();
+}
+
 static void vmx_enter(struct keel_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 	struct keel_regs *regs = &vcpu->regs;
 	bool flags_changed = regs->dirty & KEEL_RFLAGS;
-	u64 xcr0, debugctl;
 	int r;
 
 	if (regs->dirty)
@@ -676,7 +701,6 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 	if (unlikely(flags_changed || vmx->blocking_dirty || vmx_event_is_db(vmx)))
 		vmx_write_blocking(vmx);
 	vmx_write_event(vmx);
-	vmx_write_host(vmx);
 	vmx_write_controls(vmx);
 	if (unlikely(vmx->flush_tlb))
 		vmx_do_flush(vmx);
@@ -684,15 +708,8 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 
 	r = vmx_enter_noinstr(vmx);
 
-	if (xcr0 != vmx_caps.host_xcr0)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, vmx_caps.host_xcr0);
 	if (unlikely(r == VMX_ENTERED && vmx_exit_is_machine_check(vmx)))
 		keel_machine_check();
-	/* Exits clear both. */
-	if (debugctl)
-		update_debugctlmsr(debugctl);
-	if (hw_breakpoint_active())
-		hw_breakpoint_restore();
 
 	regs->valid = KEEL_DRS;
 	vmx->blocking_valid = false;
@@ -895,6 +912,8 @@ const struct keel_backend keel_vmx_backend = {
 	.vcpu_reset = vmx_vcpu_reset,
 	.vcpu_load = vmx_vcpu_load,
 	.vcpu_put = vmx_vcpu_put,
+	.begin = vmx_begin,
+	.end = vmx_end,
 	.enter = vmx_enter,
 	.read_regs = vmx_read_regs,
 	.get_shadow = vmx_get_shadow,
