@@ -166,13 +166,20 @@ static int take_back_events(struct keel_vcpu *vcpu)
 }
 
 /*
+ * A CPU exits for the host's interrupts, so that any number would do; Bochs does
+ * not while the guest has its own off, and a guest that waits there for another
+ * vCPU, with exits, would keep the host's CPU for ever.
+ */
+#define MAX_ENTRIES_AT_ONCE	32
+
+/*
  * Exits whose handling needs nothing but the CPU do not leave this function:
  * interrupts stay off, and what was switched for the guest stays switched.
  */
 static int enter_guest(struct keel_vcpu *vcpu)
 {
 	bool entered, handled = false;
-	int ret = KEEL_RESUME;
+	int ret = KEEL_RESUME, left = MAX_ENTRIES_AT_ONCE;
 
 	preempt_disable();
 	local_irq_disable();
@@ -192,7 +199,7 @@ static int enter_guest(struct keel_vcpu *vcpu)
 		handled = keel_exit_is_atomic(vcpu);
 		if (handled)
 			ret = keel_handle_exit(vcpu);
-	} while (handled && ret == KEEL_RESUME && !READ_ONCE(vcpu->requests) &&
+	} while (handled && ret == KEEL_RESUME && --left && !READ_ONCE(vcpu->requests) &&
 		 !vcpu->events.want_irq_window);
 	keel_backend->end(vcpu);
 	keel_guest_trained_predictors();
