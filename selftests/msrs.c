@@ -302,6 +302,30 @@ static void guest_register_use(void)
 	guest_done();
 }
 
+/*
+ * What firmware sets there, and Linux wants to find set (TscFreqSel), is not set at
+ * reset. KVM keeps that bit since 6.7.
+ */
+TEST(hwcr)
+{
+	const u64 ignored = 1 << 3 | 1 << 6 | 1 << 8, kept = 1 << 18, maybe = 1 << 24;
+	struct vm *vm = vm_create(VM_NO_MEMORY);
+	struct vcpu *vcpu = vcpu_create(vm);
+
+	EXPECT_EQ(0, vcpu_get_msr(vcpu, MSR_K7_HWCR));
+	for (int i = 0; i < 64; i++) {
+		u64 bit = 1ULL << i;
+
+		if (bit == maybe && dev_is_kvm())
+			continue;
+		EXPECT_EQ(!!(bit & (ignored | kept | maybe)),
+			  vcpu_set_msr(vcpu, MSR_K7_HWCR, bit));
+		EXPECT_EQ(bit & (kept | maybe), vcpu_get_msr(vcpu, MSR_K7_HWCR));
+		EXPECT_EQ(1, vcpu_set_msr(vcpu, MSR_K7_HWCR, 0));
+	}
+	vm_destroy(vm);
+}
+
 TEST(register_use)
 {
 	struct vm *vm = vm_create(0);

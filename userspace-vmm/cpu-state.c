@@ -23,9 +23,11 @@
 #define MSR_CSTAR		0xc0000083
 #define MSR_SYSCALL_MASK	0xc0000084
 #define MSR_KERNEL_GS_BASE	0xc0000102
+#define MSR_HWCR		0xc0010015
 
 #define MISC_FAST_STRINGS	1
 #define MTRR_ENABLED_WB		(BIT(11) | 6)
+#define HWCR_TSC_FREQ_SEL	BIT(24)
 
 #define EFER_LME		BIT(8)
 #define EFER_LMA		BIT(10)
@@ -70,6 +72,8 @@ static int set_msrs(struct vcpu *v, struct err *err)
 		{ MSR_TSC, false, 0 },
 		{ MSR_MISC_ENABLE, true, MISC_FAST_STRINGS },
 		{ MSR_MTRR_DEF_TYPE, true, MTRR_ENABLED_WB },
+		/* else Linux on AMD complains; KVM has the bit since 6.7 */
+		{ MSR_HWCR, true, HWCR_TSC_FREQ_SEL },
 	};
 	struct {
 		struct kvm_msrs head;

@@ -519,7 +519,7 @@ static int set_debugctl(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 }
 
 /* What firmware sets and is of no use here: cache flush and TLB options. */
-#define HWCR_IGNORED	(BIT(3) | BIT(4) | BIT(6) | BIT(8))
+#define HWCR_IGNORED	(BIT(3) | BIT(6) | BIT(8))
 #define HWCR_KEPT	(BIT(18) | BIT(MSR_K7_HWCR_TSC_FREQ_SEL_BIT))
 #define MSR_K7_HWCR_TSC_FREQ_SEL_BIT	24	/* TSC counts at P0's frequency */
 
@@ -805,7 +805,6 @@ void keel_msrs_reset(struct keel_vcpu *vcpu, bool init)
 			 MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL;
 	m->feature_control = FEAT_CTL_LOCKED;
 	m->platform_info = MSR_PLATFORM_INFO_CPUID_FAULT;
-	m->hwcr = BIT(MSR_K7_HWCR_TSC_FREQ_SEL_BIT);
 	m->ucode_rev = boot_cpu_data.x86_vendor == X86_VENDOR_INTEL ?
 		       UCODE_REV_INTEL : UCODE_REV_AMD;
 	m->mcg_cap = KEEL_MCE_BANKS;

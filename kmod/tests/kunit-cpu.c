@@ -562,6 +562,7 @@ static const struct msr_case msr_cases[] = {
 	{ MSR_K7_PERFCTR3, 1234, false, 0, 0 },
 	{ MSR_K7_HWCR, BIT(3) | BIT(24), false, 0, BIT(24) },
 	{ MSR_K7_HWCR, BIT(0), false, -EINVAL },
+	{ MSR_K7_HWCR, BIT(4), false, -EINVAL },
 	{ MSR_IA32_DEBUGCTLMSR, DEBUGCTLMSR_BTF, false, 0, 0 },
 	{ MSR_IA32_DEBUGCTLMSR, DEBUGCTLMSR_TR, false, -EINVAL },
 	{ MSR_IA32_FEAT_CTL, FEAT_CTL_LOCKED, false, -EINVAL },
