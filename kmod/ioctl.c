@@ -127,6 +127,19 @@ static const struct { u16 cap; u32 value; } caps[] = {
 	{ KVM_CAP_BINARY_STATS_FD, 1 },
 };
 
+/* KVM_CAP_X86_DISABLE_EXITS: the instructions that guests can have to themselves. */
+u32 keel_exits_to_disable(void)
+{
+	u32 exits = KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE |
+		    KVM_X86_DISABLE_EXITS_CSTATE;
+
+	/* a CPU that MONITOR misleads, or whose timer stops, would not wake */
+	if (boot_cpu_has(X86_FEATURE_MWAIT) && !boot_cpu_has_bug(X86_BUG_MONITOR) &&
+	    boot_cpu_has(X86_FEATURE_ARAT))
+		exits |= KVM_X86_DISABLE_EXITS_MWAIT;
+	return exits;
+}
+
 int keel_check_extension(struct keel_vm *vm, long cap)
 {
 	int i;
@@ -137,6 +150,8 @@ int keel_check_extension(struct keel_vm *vm, long cap)
 		return boot_cpu_has(X86_FEATURE_XSAVE);
 	case KVM_CAP_STEAL_TIME:
 		return sched_info_on();
+	case KVM_CAP_X86_DISABLE_EXITS:
+		return keel_exits_to_disable();
 	case KVM_CAP_NR_VCPUS:
 		return min_t(int, num_online_cpus(), KEEL_MAX_VCPUS);
 	}

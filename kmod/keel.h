@@ -127,6 +127,7 @@ struct keel_vm {
 	bool exit_on_emulation_failure;		/* [A] KVM_CAP_ of that name */
 	u32 user_msr_reasons;			/* [A] KVM_CAP_X86_USER_SPACE_MSR */
 	struct keel_msr_filter __rcu *msr_filter; /* lock; read under srcu */
+	u32 disabled_exits;			/* [A] KVM_X86_DISABLE_EXITS_, of vCPUs to come */
 
 	struct keel_vm_stats stats;		/* [A] */
 	struct dentry *debugfs;			/* [C] stats.c's */
@@ -244,6 +245,7 @@ struct keel_vcpu {
 	u32 mp_state;				/* [O] KVM_MP_STATE_ */
 	bool launched;				/* [O] KVM_RUN has entered the guest once */
 	bool hw_ready;				/* [C] the backend's part exists */
+	u32 disabled_exits;			/* [C] KVM_X86_DISABLE_EXITS_ */
 
 	/* the interrupt controller; nmi_queued is the only way in for NMIs */
 	struct keel_lapic *lapic;		/* [C] or NULL without in-kernel chip */
@@ -416,5 +418,6 @@ struct file_operations;
 extern const struct file_operations keel_vm_fops;
 extern const struct file_operations keel_vcpu_fops;
 int keel_check_extension(struct keel_vm *vm, long cap);
+u32 keel_exits_to_disable(void);
 
 #endif /* KEEL_H */

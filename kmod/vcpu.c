@@ -143,6 +143,7 @@ static struct keel_vcpu *vcpu_alloc(struct keel_vm *vm, u32 id)
 		return ERR_PTR(-ENOMEM);
 	vcpu->vm = vm;
 	vcpu->id = id;
+	vcpu->disabled_exits = vm->disabled_exits;
 	vcpu->cpu = -1;
 	mutex_init(&vcpu->mutex);
 	rcuwait_init(&vcpu->wait);

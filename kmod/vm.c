@@ -4,6 +4,7 @@
  * freed with the last of them.
  */
 #include <linux/anon_inodes.h>
+#include <linux/cpu.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/sched/mm.h>
@@ -371,6 +372,24 @@ static long enable_user_msr(struct keel_vm *vm, const struct kvm_enable_cap *cap
 	return 0;
 }
 
+/*
+ * For vCPUs made from now on; bits add up. What the host cannot grant is not
+ * granted, and no error.
+ */
+static long disable_exits(struct keel_vm *vm, const struct kvm_enable_cap *cap)
+{
+	u32 exits = cap->args[0] & keel_exits_to_disable();
+
+	if (cap->args[0] & ~(u64)KVM_X86_DISABLE_VALID_EXITS)
+		return -EINVAL;
+	/* a guest that halts its thread lets the other one use its return predictions */
+	if (exits & ~KVM_X86_DISABLE_EXITS_PAUSE && boot_cpu_has_bug(X86_BUG_SMT_RSB) &&
+	    cpu_smt_possible())
+		pr_warn_once("a VM halts its CPU itself (KVM_CAP_X86_DISABLE_EXITS): on this CPU only for trusted guests, or with nosmt (CVE-2022-27672)\n");
+	WRITE_ONCE(vm->disabled_exits, vm->disabled_exits | exits);
+	return 0;
+}
+
 static long enable_apic_bus_cycle(struct keel_vm *vm, const struct kvm_enable_cap *cap)
 {
 	u64 longest;
@@ -430,6 +449,9 @@ static long enable_cap(struct keel_vm *vm, void *data, unsigned long arg)
 		break;
 	case KVM_CAP_X86_USER_SPACE_MSR:
 		err = enable_user_msr(vm, cap);
+		break;
+	case KVM_CAP_X86_DISABLE_EXITS:
+		err = disable_exits(vm, cap);
 		break;
 	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
 		err = enable_apic_bus_cycle(vm, cap);

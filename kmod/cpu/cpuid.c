@@ -510,22 +510,20 @@ static bool guest_has(struct keel_cpuid *cpuid, u16 feature)
  * KVM's leaves need not be the first hypervisor's: userspace may put another's
  * in front. Linux looks at every 256th (Documentation/virt/kvm/x86/cpuid.rst).
  */
-static u32 kvm_features(struct keel_cpuid *cpuid)
+static struct kvm_cpuid_entry2 *find_kvm_features(struct kvm_cpuid_entry2 *entry, int nent)
 {
 	struct kvm_cpuid_entry2 *e;
 	u32 base;
 
 	for (base = KVM_CPUID_SIGNATURE; base < KVM_CPUID_SIGNATURE + 0x10000; base += 0x100) {
-		e = find_in(cpuid->entry, cpuid->nent, base, 0);
+		e = find_in(entry, nent, base, 0);
 		if (!e || memcmp(&e->ebx, kvm_signature, 4) ||
 		    memcmp(&e->ecx, kvm_signature + 4, 4) ||
 		    memcmp(&e->edx, kvm_signature + 8, 4))
 			continue;
-		e = find_in(cpuid->entry, cpuid->nent,
-			    base + KVM_CPUID_FEATURES - KVM_CPUID_SIGNATURE, 0);
-		return e ? e->eax : 0;
+		return find_in(entry, nent, base + KVM_CPUID_FEATURES - KVM_CPUID_SIGNATURE, 0);
 	}
-	return 0;
+	return NULL;
 }
 
 bool keel_pv_has(const struct keel_vcpu *vcpu, u32 feature)
@@ -570,7 +568,8 @@ static void derive(struct keel_cpuid *cpuid)
 	e = find_in(entry, nent, 0, 0);
 	cpuid->amd = e && (!memcmp(&e->ebx, "Auth", 4) || !memcmp(&e->ebx, "Hygo", 4));
 	cpuid->tsc_aux = guest_has(cpuid, F(RDTSCP)) || guest_has(cpuid, F(RDPID));
-	cpuid->kvm_features = kvm_features(cpuid);
+	e = find_kvm_features(cpuid->entry, cpuid->nent);
+	cpuid->kvm_features = e ? e->eax : 0;
 }
 
 /**
@@ -815,6 +814,11 @@ static bool valid_list(struct kvm_cpuid_entry2 *entry, int nent)
  */
 int keel_cpuid_set(struct keel_vcpu *vcpu, struct kvm_cpuid_entry2 *entry, int nent)
 {
+	struct kvm_cpuid_entry2 *kvm = find_kvm_features(entry, nent);
+
+	/* a HLT that does not exit is not ended by KVM_HC_KICK_CPU */
+	if (kvm && READ_ONCE(vcpu->vm->disabled_exits) & KVM_X86_DISABLE_EXITS_HLT)
+		kvm->eax &= ~BIT(KVM_FEATURE_PV_UNHALT);
 	if (vcpu->launched)
 		return same_list(vcpu, entry, nent) ? 0 : -EINVAL;
 	if (!valid_list(entry, nent))

@@ -295,6 +295,12 @@ static void init_vmcb(struct svm_vcpu *svm)
 	memset(svm->vmcb, 0, sizeof(*svm->vmcb));
 	for (i = 0; i < ARRAY_SIZE(intercepts); i++)
 		svm_intercept(svm->vmcb, intercepts[i], true);
+	if (svm->vcpu.disabled_exits & KVM_X86_DISABLE_EXITS_HLT)
+		svm_intercept(svm->vmcb, INTERCEPT_HLT, false);
+	if (svm->vcpu.disabled_exits & KVM_X86_DISABLE_EXITS_MWAIT) {
+		svm_intercept(svm->vmcb, INTERCEPT_MONITOR, false);
+		svm_intercept(svm->vmcb, INTERCEPT_MWAIT, false);
+	}
 	c->intercepts[INTERCEPT_EXCEPTION] = BIT(DB_VECTOR) | BIT(AC_VECTOR) | BIT(MC_VECTOR) |
 					       BIT(UD_VECTOR);
 	c->iopm_base_pa = svm_pa(iopm);

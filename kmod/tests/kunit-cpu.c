@@ -246,6 +246,31 @@ static u32 eval_eax(struct keel_vcpu *vcpu, u32 function, u32 index)
 	return eax;
 }
 
+/* A HLT that does not exit is not ended by a hypercall, wherever KVM's leaves are. */
+static void no_pv_unhalt_without_hlt_exits(struct kunit *test)
+{
+	const u32 want = BIT(KVM_FEATURE_PV_UNHALT) | BIT(KVM_FEATURE_STEAL_TIME);
+	struct keel_vcpu *vcpu = first_vcpu(test);
+	u32 base;
+
+	for (base = KVM_CPUID_SIGNATURE; base <= KVM_CPUID_SIGNATURE + 0x100; base += 0x100) {
+		struct kvm_cpuid_entry2 list[] = {
+			LEAF(base, .eax = base + 1, .ebx = 0x4b4d564b, .ecx = 0x564b4d56,
+			     .edx = 0x4d),
+			LEAF(base + 1, .eax = want),
+		};
+
+		vcpu->vm->disabled_exits = KVM_X86_DISABLE_EXITS_PAUSE;
+		give(test, vcpu, list, ARRAY_SIZE(list));
+		KUNIT_EXPECT_EQ(test, eval_eax(vcpu, base + 1, 0), want);
+		KUNIT_EXPECT_EQ(test, vcpu->cpuid.kvm_features, want);
+		vcpu->vm->disabled_exits = KVM_X86_DISABLE_EXITS_HLT;
+		give(test, vcpu, list, ARRAY_SIZE(list));
+		KUNIT_EXPECT_EQ(test, eval_eax(vcpu, base + 1, 0), BIT(KVM_FEATURE_STEAL_TIME));
+		KUNIT_EXPECT_EQ(test, vcpu->cpuid.kvm_features, BIT(KVM_FEATURE_STEAL_TIME));
+	}
+}
+
 static void eval_out_of_range(struct kunit *test)
 {
 	struct keel_vcpu *vcpu = first_vcpu(test);
@@ -777,6 +802,7 @@ static struct kunit_case cpu_cases[] = {
 	KUNIT_CASE(supported_is_in_order),
 	KUNIT_CASE(supported_has_what_clients_look_for),
 	KUNIT_CASE(supported_has_nothing_else),
+	KUNIT_CASE(no_pv_unhalt_without_hlt_exits),
 	KUNIT_CASE(eval_out_of_range),
 	KUNIT_CASE(eval_topology),
 	KUNIT_CASE(eval_runtime_bits),

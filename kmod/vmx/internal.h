@@ -140,9 +140,8 @@ int vmx_probe(void);
 bool vmx_cr_valid(struct keel_vcpu *vcpu, u64 cr0, u64 cr4);
 
 /* vmcs.c */
-extern u64 *vmx_msr_bitmap;
-int vmx_msr_bitmap_create(void);
-void vmx_msr_bitmap_free(void);
+int vmx_msr_bitmaps_create(void);
+void vmx_msr_bitmaps_free(void);
 struct vmx_region *vmx_region_alloc(int node);
 void vmx_vmcs_set_up(struct vmx_vcpu *vmx);
 void vmx_vmcs_new_cpu(struct vmx_vcpu *vmx, int cpu);

@@ -19,8 +19,11 @@ static_assert(KEEL_RCX == 1 && KEEL_RDX == 2 && KEEL_RBX == 3 &&
 	      KEEL_RBP == 5 && KEEL_RSI == 6 && KEEL_RDI == 7 && KEEL_R15 == 15);
 static_assert(offsetof(struct keel_regs, gpr) == 0);
 
-/* One for all: which MSRs a guest may touch without an exit. */
-u64 *vmx_msr_bitmap;
+/*
+ * Which MSRs a guest may touch without an exit. One for all; and one for guests
+ * that may read, too, how long the CPU was idle.
+ */
+static u64 *vmx_msr_bitmap, *vmx_msr_bitmap_cstate;
 
 /*
  * MSRs that the VMCS or vmx_load_guest() gives the guest for its own. The four
@@ -43,34 +46,50 @@ static const struct {
 	{ MSR_SYSCALL_MASK, false },
 };
 
+/* KVM_X86_DISABLE_EXITS_CSTATE: #GP, where the CPU does not have one. */
+static const u32 vmx_cstate_msrs[] = {
+	MSR_CORE_C1_RES, MSR_CORE_C3_RESIDENCY, MSR_CORE_C6_RESIDENCY, MSR_CORE_C7_RESIDENCY,
+};
+
+/* SDM "MSR-Bitmap Address": reads of low and of high MSRs, then writes, 1 KiB each. */
+static void vmx_pass_msr(u64 *bitmap, u32 msr, bool write)
+{
+	u32 bit = (msr & 0x1fff) + (msr >= 0xc0000000 ? 8 * 0x400 : 0);
+
+	__clear_bit(bit, (unsigned long *)bitmap);
+	if (write)
+		__clear_bit(bit + 8 * 0x800, (unsigned long *)bitmap);
+}
+
 /**
- * vmx_msr_bitmap_create() - make the bitmap that all VMCSs share
+ * vmx_msr_bitmaps_create() - make the bitmaps that all VMCSs share
  *
- * SDM "MSR-Bitmap Address": reads of low and of high MSRs, then writes, 1 KiB each.
+ * Return: 0 or -ENOMEM.
  */
-int vmx_msr_bitmap_create(void)
+int vmx_msr_bitmaps_create(void)
 {
 	int i;
 
 	vmx_msr_bitmap = (u64 *)__get_free_page(GFP_KERNEL);
-	if (!vmx_msr_bitmap)
+	vmx_msr_bitmap_cstate = (u64 *)__get_free_page(GFP_KERNEL);
+	if (!vmx_msr_bitmap || !vmx_msr_bitmap_cstate)
 		return -ENOMEM;
 	memset(vmx_msr_bitmap, 0xff, PAGE_SIZE);
-	for (i = 0; i < ARRAY_SIZE(vmx_passed_through); i++) {
-		u32 msr = vmx_passed_through[i].msr;
-		u32 bit = (msr & 0x1fff) + (msr >= 0xc0000000 ? 8 * 0x400 : 0);
-
-		__clear_bit(bit, (unsigned long *)vmx_msr_bitmap);
-		if (vmx_passed_through[i].write)
-			__clear_bit(bit + 8 * 0x800, (unsigned long *)vmx_msr_bitmap);
-	}
+	for (i = 0; i < ARRAY_SIZE(vmx_passed_through); i++)
+		vmx_pass_msr(vmx_msr_bitmap, vmx_passed_through[i].msr,
+			     vmx_passed_through[i].write);
+	memcpy(vmx_msr_bitmap_cstate, vmx_msr_bitmap, PAGE_SIZE);
+	for (i = 0; i < ARRAY_SIZE(vmx_cstate_msrs); i++)
+		vmx_pass_msr(vmx_msr_bitmap_cstate, vmx_cstate_msrs[i], false);
 	return 0;
 }
 
-void vmx_msr_bitmap_free(void)
+void vmx_msr_bitmaps_free(void)
 {
 	free_page((unsigned long)vmx_msr_bitmap);
+	free_page((unsigned long)vmx_msr_bitmap_cstate);
 	vmx_msr_bitmap = NULL;
+	vmx_msr_bitmap_cstate = NULL;
 }
 
 /**
@@ -93,8 +112,11 @@ struct vmx_region *vmx_region_alloc(int node)
 
 static void vmx_set_up_controls(struct vmx_vcpu *vmx)
 {
+	u32 exits = vmx->vcpu.disabled_exits;
 	u32 cpu2 = vmx_caps.cpu2;
 
+	if (exits & KVM_X86_DISABLE_EXITS_PAUSE)
+		cpu2 &= ~SECONDARY_EXEC_PAUSE_LOOP_EXITING;
 	if (!vmx->vpid)
 		cpu2 &= ~SECONDARY_EXEC_ENABLE_VPID;
 	vmx_write(PIN_BASED_VM_EXEC_CONTROL, vmx_caps.pin);
@@ -119,7 +141,8 @@ static void vmx_set_up_controls(struct vmx_vcpu *vmx)
 	vmx_write(CR4_GUEST_HOST_MASK, ~0ul);
 	vmx->own_cr4 = 0;
 
-	vmx_write(MSR_BITMAP, __pa(vmx_msr_bitmap));
+	vmx_write(MSR_BITMAP, __pa(exits & KVM_X86_DISABLE_EXITS_CSTATE ?
+				   vmx_msr_bitmap_cstate : vmx_msr_bitmap));
 	vmx_write(EPT_POINTER, vmx->eptp);
 	if (vmx->vpid)
 		vmx_write(VIRTUAL_PROCESSOR_ID, vmx->vpid);

@@ -80,7 +80,7 @@ static void vmx_exit(void)
 		free_page((unsigned long)per_cpu(vmx_cpu.vmxon, cpu));
 		per_cpu(vmx_cpu.vmxon, cpu) = NULL;
 	}
-	vmx_msr_bitmap_free();
+	vmx_msr_bitmaps_free();
 	free_pages((unsigned long)vmx_flush_pages, VMX_FLUSH_ORDER);
 	vmx_flush_pages = NULL;
 }
@@ -102,7 +102,7 @@ static int vmx_probe_and_allocate(void)
 	}
 	bitmap_zero(vmx_vpids, VMX_NR_VPIDS);
 	__set_bit(0, vmx_vpids);	/* the host's own */
-	if (vmx_msr_bitmap_create())
+	if (vmx_msr_bitmaps_create())
 		goto no_memory;
 	if (!vmx_caps.flush_l1d || boot_cpu_has(X86_FEATURE_FLUSH_L1D))
 		return 0;
@@ -229,6 +229,10 @@ static int vmx_vcpu_create(struct keel_vcpu *vcpu)
 	vmx->vpid = vmx_vpid_get();
 	vmx->eptp = vcpu->vm->mmu.root_pa | vmx_caps.eptp;
 	vmx->want.cpu = vmx_caps.cpu;
+	if (vcpu->disabled_exits & KVM_X86_DISABLE_EXITS_HLT)
+		vmx->want.cpu &= ~CPU_BASED_HLT_EXITING;
+	if (vcpu->disabled_exits & KVM_X86_DISABLE_EXITS_MWAIT)
+		vmx->want.cpu &= ~(CPU_BASED_MWAIT_EXITING | CPU_BASED_MONITOR_EXITING);
 	vmx->want.entry = vmx_caps.entry;
 	vmx->want.exceptions = VECTORS_THAT_EXIT;
 	return 0;
@@ -420,6 +424,19 @@ static void vmx_write_event(struct vmx_vcpu *vmx)
 		vmx_write(VM_ENTRY_EXCEPTION_ERROR_CODE, vmx->event_error);
 	if (vmx->event_len)
 		vmx_write(VM_ENTRY_INSTRUCTION_LEN, vmx->event_len);
+}
+
+/*
+ * A guest whose HLT does not exit may be halted, and go on with that. Not with
+ * an event or registers that it did not have then: SDM "Checks on Guest
+ * Non-Register State" has few that go together with it.
+ */
+static void vmx_end_halt(struct vmx_vcpu *vmx)
+{
+	if (likely(!(vmx->vcpu.disabled_exits & KVM_X86_DISABLE_EXITS_HLT)))
+		return;
+	if (vmx->event_info || vmx->vcpu.regs.dirty || vmx->blocking_dirty)
+		vmx_write(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
 }
 
 static bool vmx_event_is_db(const struct vmx_vcpu *vmx)
@@ -696,6 +713,7 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 	bool flags_changed = regs->dirty & KEEL_RFLAGS;
 	int r;
 
+	vmx_end_halt(vmx);
 	if (regs->dirty)
 		vmx_vmcs_write_regs(vmx);
 	if (unlikely(flags_changed || vmx->blocking_dirty || vmx_event_is_db(vmx)))
