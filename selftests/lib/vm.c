@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "guest.h"
@@ -75,6 +76,13 @@ bool host_is_bochs_svm(void)
 bool host_is_bochs_vmx(void)
 {
 	return host_is_bochs() && !host_is_amd();
+}
+
+bool host_is_debug_kernel(void)
+{
+	struct utsname name;
+
+	return !uname(&name) && strstr(name.release, "-debug");
 }
 
 /* Whether a line that starts with @key has @word, among blanks. */

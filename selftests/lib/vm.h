@@ -127,6 +127,7 @@ bool dev_is_kvm(void);		/* stock KVM, by the path's last component */
 bool host_is_amd(void);
 bool host_is_bochs_svm(void);	/* Bochs' AMD-V, with faults of its own */
 bool host_is_bochs_vmx(void);	/* Bochs' VT-x, with others */
+bool host_is_debug_kernel(void);	/* scripts/kernels/debug.config: slow */
 bool file_has_word(const char *path, const char *key, const char *word);
 bool host_has_module_param(const char *path, char value);
 bool host_write(const char *path, const char *text);
