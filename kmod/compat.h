@@ -157,6 +157,19 @@ struct kvm_userspace_memory_region2 {
 #define KVM_CAP_X86_APIC_BUS_CYCLES_NS	237
 #endif
 
+/* 6.11's */
+#ifndef KVM_PRE_FAULT_MEMORY
+#define KVM_CAP_PRE_FAULT_MEMORY	236
+struct kvm_pre_fault_memory {
+	__u64 gpa;
+	__u64 size;
+	__u64 flags;
+	__u64 padding[5];
+};
+
+#define KVM_PRE_FAULT_MEMORY	_IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
+#endif
+
 /* 6.10 marks fields of the run page that must be read once and checked. */
 #ifdef HINT_UNSAFE_IN_KVM
 #define KEEL_RUN_FIELD(name)	HINT_UNSAFE_IN_KVM(name)

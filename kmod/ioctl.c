@@ -124,6 +124,7 @@ static const struct { u16 cap; u32 value; } caps[] = {
 	{ KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1 },
 	{ KVM_CAP_VCPU_ATTRIBUTES, 1 },
 	{ KVM_CAP_SREGS2, 1 },
+	{ KVM_CAP_PRE_FAULT_MEMORY, 1 },
 	{ KVM_CAP_BINARY_STATS_FD, 1 },
 };
 

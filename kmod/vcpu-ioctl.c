@@ -291,6 +291,7 @@ VCPU_DATA(keel_ioctl_set_debugregs, struct kvm_debugregs)
 VCPU_DATA(keel_ioctl_get_events, struct kvm_vcpu_events)
 VCPU_DATA(keel_ioctl_set_events, struct kvm_vcpu_events)
 VCPU_DATA(keel_ioctl_set_guest_debug, struct kvm_guest_debug)
+VCPU_DATA(keel_ioctl_pre_fault, struct kvm_pre_fault_memory)
 
 static const struct vcpu_ioctl {
 	unsigned int cmd;
@@ -340,6 +341,7 @@ static const struct vcpu_ioctl {
 	{ KVM_GET_DEVICE_ATTR, KEEL_COPY_IN, false, get_attr },
 	{ KVM_SET_DEVICE_ATTR, KEEL_COPY_IN, true, set_attr },
 	{ KVM_GET_STATS_FD, KEEL_COPY_NONE, false, stats_fd },
+	{ KVM_PRE_FAULT_MEMORY, KEEL_COPY_INOUT, true, vcpu_keel_ioctl_pre_fault },
 };
 
 /* KVM_RUN is first in the table: the others can afford the search. */

@@ -847,6 +847,56 @@ TEST(live)
 	swap_off();
 }
 
+static struct kvm_pre_fault_memory range;
+
+static int pre_fault(u64 from, u64 size, u64 flags)
+{
+	range = (struct kvm_pre_fault_memory){ .gpa = from, .size = size, .flags = flags };
+	return sys_ioctl(vcpu->fd, KVM_PRE_FAULT_MEMORY, &range);
+}
+
+TEST(mapped_before_it_is_read)
+{
+	const u64 size = 16 * PAGE_SIZE;
+	u64 *p;
+
+	if (!dev_cap(KVM_CAP_PRE_FAULT_MEMORY))
+		SKIP(return, "KVM has it from Linux 6.11 on");
+	start();
+	p = map_slot(size, ANON, -1);
+	madvise(p, size, MADV_NOHUGEPAGE);
+	leaves_start();
+	EXPECT_EQ(-EINVAL, pre_fault(GPA_USER, size, 1));
+	EXPECT_EQ(-EINVAL, pre_fault(GPA_USER, 0, 0));
+	EXPECT_EQ(-EINVAL, pre_fault(GPA_USER + 1, size, 0));
+	EXPECT_EQ(-EINVAL, pre_fault(GPA_USER, size + 1, 0));
+	EXPECT_EQ(-EINVAL, pre_fault(-PAGE_SIZE, 2 * PAGE_SIZE, 0));
+	/* No memory there. */
+	EXPECT_EQ(-ENOENT, pre_fault(GPA_USER + size, PAGE_SIZE, 0));
+	EXPECT_EQ(-ENOENT, pre_fault(GPA_MMIO, PAGE_SIZE, 0));
+	EXPECT_EQ(0, leaves().n4k);
+
+	EXPECT_EQ(0, pre_fault(GPA_USER + PAGE_SIZE, 2 * PAGE_SIZE, 0));
+	EXPECT_EQ(GPA_USER + 3 * PAGE_SIZE, range.gpa);
+	EXPECT_EQ(0, range.size);
+	EXPECT_EQ(2, leaves().n4k);
+	/* Not the same page, though the tables have no such bit. */
+	EXPECT_EQ(-ENOENT, pre_fault(GPA_USER + PAGE_SIZE + (1ULL << 48), PAGE_SIZE, 0));
+	/* Again, and over the end: what is left is said. */
+	EXPECT_EQ(0, pre_fault(GPA_USER, size + PAGE_SIZE, 0));
+	EXPECT_EQ(GPA_USER + size, range.gpa);
+	EXPECT_EQ(PAGE_SIZE, range.size);
+	EXPECT_EQ(16, leaves().n4k);
+	check_both_ways(_metadata, p, 16);
+
+	ASSERT_EQ(0, munmap(p + AT(4 * PAGE_SIZE), PAGE_SIZE));
+	EXPECT_EQ(15, leaves().n4k);
+	EXPECT_EQ(0, pre_fault(GPA_USER, size, 0));
+	EXPECT_EQ(GPA_USER + 4 * PAGE_SIZE, range.gpa);
+	EXPECT_EQ(-EFAULT, pre_fault(GPA_USER + 4 * PAGE_SIZE, PAGE_SIZE, 0));
+	vm_destroy(vm);
+}
+
 #define BIG	(64UL << 20)
 
 /* How many pages of an area there are. */

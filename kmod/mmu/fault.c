@@ -21,6 +21,7 @@
  * @seq: mmu.seq before the slot was looked up
  * @hva: where the VMM has the frame
  * @slot_writable: the slot is not KVM_MEM_READONLY
+ * @guest_waits: the access is the guest's, which could do something else meanwhile
  * @page: the VMM's page, with a reference
  * @host_writable: it was got for writing
  */
@@ -30,6 +31,7 @@ struct fault {
 	unsigned long seq;
 	hva_t hva;
 	bool slot_writable;
+	bool guest_waits;
 	struct page *page;
 	bool host_writable;
 };
@@ -83,7 +85,7 @@ static int get_page_of(struct keel_vcpu *vcpu, struct fault *f)
 
 	if (get_page_fast(f))
 		return 0;
-	if (keel_async_pf_possible(vcpu)) {
+	if (f->guest_waits && keel_async_pf_possible(vcpu)) {
 		err = get_page_slow(f, FOLL_NOWAIT);
 		if (err != -EAGAIN)
 			return err;
@@ -267,12 +269,27 @@ static int poisoned(const struct fault *f)
 	return KEEL_RESUME;
 }
 
+/* Return: KEEL_RESUME; -EINTR when the guest is to go on without; another error. */
+static int map_memory(struct keel_vcpu *vcpu, struct fault *f)
+{
+	int err = keel_table_cache_fill(&vcpu->table_cache);
+
+	if (!err)
+		err = get_page_of(vcpu, f);
+	if (err)
+		return err;
+	err = map_page(vcpu, f);
+	put_page_of(f);
+	return err;
+}
+
 int keel_handle_page_fault(struct keel_vcpu *vcpu)
 {
 	struct keel_vm *vm = vcpu->vm;
 	struct fault f = {
 		.gfn = keel_gfn(vcpu->exit.fault.gpa),
 		.write = vcpu->exit.fault.write,
+		.guest_waits = true,
 		.seq = READ_ONCE(vm->mmu.seq),
 	};
 	bool mmio, done = false;
@@ -298,15 +315,72 @@ int keel_handle_page_fault(struct keel_vcpu *vcpu)
 	if (done)
 		return KEEL_RESUME;
 
-	err = keel_table_cache_fill(&vcpu->table_cache);
-	if (err)
-		return err;
-	err = get_page_of(vcpu, &f);
+	err = map_memory(vcpu, &f);
 	if (err == -EHWPOISON)
 		return poisoned(&f);
-	if (err)	/* a signal: the run loop sees it as well */
-		return err == -EINTR ? KEEL_RESUME : err;
-	err = map_page(vcpu, &f);
-	put_page_of(&f);
-	return err;
+	/* a signal: the run loop sees it as well */
+	return err == -EINTR ? KEEL_RESUME : err;
+}
+
+/* ---- before the guest does ---- */
+
+/* How many pages are mapped from @gfn on to the end of its leaf. */
+static u64 mapped_pages(struct keel_vm *vm, gfn_t gfn)
+{
+	u64 n = 0;
+	int level;
+
+	/* the tables have no more bits, and would take it for another */
+	if (gfn >> (KEEL_MAX_GPA_BITS - PAGE_SHIFT))
+		return 0;
+	read_lock(&vm->mmu.lock);
+	if (keel_tables_lookup(vm, gfn, &level))
+		n = keel_level_base(gfn, level) + keel_level_pages(level) - gfn;
+	read_unlock(&vm->mmu.lock);
+	return n;
+}
+
+static int pre_fault_page(struct keel_vcpu *vcpu, gfn_t gfn)
+{
+	struct keel_vm *vm = vcpu->vm;
+	struct fault f = {
+		.gfn = gfn,
+		.seq = READ_ONCE(vm->mmu.seq),
+	};
+	struct keel_slot *slot;
+	int idx;
+
+	/* as in keel_handle_page_fault() */
+	smp_rmb();
+	idx = srcu_read_lock(&vm->srcu);
+	slot = keel_slot_find(vm, gfn);
+	if (slot) {
+		f.hva = keel_slot_hva(slot, gfn);
+		f.slot_writable = !(slot->flags & KVM_MEM_READONLY);
+	}
+	srcu_read_unlock(&vm->srcu, idx);
+	return slot ? map_memory(vcpu, &f) : -ENOENT;
+}
+
+long keel_ioctl_pre_fault(struct keel_vcpu *vcpu, struct kvm_pre_fault_memory *range)
+{
+	u64 end = range->gpa + range->size, start = range->gpa, size;
+	int err = 0;
+
+	if (range->flags || !PAGE_ALIGNED(range->gpa | range->size) || end <= range->gpa)
+		return -EINVAL;
+	while (range->size) {
+		size = mapped_pages(vcpu->vm, keel_gfn(range->gpa)) << PAGE_SHIFT;
+		size = min(size, range->size);
+		range->gpa += size;
+		range->size -= size;
+		if (size)
+			continue;
+		err = signal_pending(current) ? -EINTR :
+		      pre_fault_page(vcpu, keel_gfn(range->gpa));
+		if (err < 0)
+			break;
+		cond_resched();
+	}
+	return range->gpa == start ? err : 0;
 }

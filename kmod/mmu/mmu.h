@@ -142,6 +142,16 @@ void keel_table_cache_free(struct keel_table_cache *cache);
  * cannot be had, -ENOMEM.
  */
 int keel_handle_page_fault(struct keel_vcpu *vcpu);
+/**
+ * keel_ioctl_pre_fault() - KVM_PRE_FAULT_MEMORY: map memory before the guest reads it
+ * @vcpu: the vCPU whose tables are filled; all of its VM share them
+ * @range: whole pages; out: what is left of them
+ *
+ * Context: vCPU loaded, mutex held, may sleep.
+ * Return: 0 when something was mapped, or already was; -EINVAL; -ENOENT (no
+ * memory there); -EINTR; -EFAULT or -EHWPOISON (the VMM's page); -ENOMEM.
+ */
+long keel_ioctl_pre_fault(struct keel_vcpu *vcpu, struct kvm_pre_fault_memory *range);
 
 /*
  * tables.c. Called with mmu.lock held for write (keel_tables_age(): for read
