@@ -15,6 +15,7 @@ dir=$(dirname "$0")
 ko=$1
 # shellcheck source=selftests/tap.sh
 . "$dir/tap.sh"
+find_module
 
 one_load()
 {

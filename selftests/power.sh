@@ -19,6 +19,7 @@ second_init()
 	dir=/
 	# shellcheck source=selftests/tap.sh
 	. /tap.sh
+	find_module
 	cpus=1
 	# shellcheck source=/dev/null
 	. /state
@@ -43,6 +44,7 @@ esac
 dir=$(dirname "$0")
 # shellcheck source=selftests/tap.sh
 . "$dir/tap.sh"
+find_module
 
 # load_second HOW BZIMAGE CPUS APPEND
 load_second()

@@ -12,6 +12,7 @@
 dir=$(dirname "$0")
 # shellcheck source=selftests/tap.sh
 . "$dir/tap.sh"
+find_module
 
 insmod_fails()
 {

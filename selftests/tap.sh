@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=sh disable=SC2154
-# What module.sh, refuse.sh and power.sh have in common: counting tests, the module's
-# file ($ko), a VM in the background. They set $dir, and may set $ko; plain sh as in busybox.
+# Tests that are scripts count here (clients/lib.sh, too). And what module.sh, refuse.sh and
+# power.sh have in common: the module's file ($ko), a VM in the background. They set
+# $dir, and may set $ko; plain sh as in busybox.
 
-[ -z "$ko" ] || [ -f "$ko" ] || { echo "Bail out! no $ko"; exit 1; }
-for f in "$ko" "build/$(uname -r)/keel.ko" /keel/modules/keel.ko; do
-	[ -n "$f" ] && [ -f "$f" ] && ko=$f && break
-done
-[ -f "$ko" ] || { echo "Bail out! no keel.ko"; exit 1; }
 n=0
 bad=0
 
@@ -33,9 +29,31 @@ skip()
 # check NAME COMMAND...: one test
 check()
 {
-	name=$1
+	tap_name=$1
 	shift
-	if "$@"; then ok "$name"; else not_ok "$name"; fi
+	if "$@"; then ok "$tap_name"; else not_ok "$tap_name"; fi
+}
+
+bail()
+{
+	echo "Bail out! $*"
+	exit 1
+}
+
+# The plan; fails when a test has.
+end()
+{
+	echo "1..$n"
+	[ $bad -eq 0 ]
+}
+
+find_module()
+{
+	[ -z "$ko" ] || [ -f "$ko" ] || bail "no $ko"
+	for f in "$ko" "build/$(uname -r)/keel.ko" /keel/modules/keel.ko; do
+		[ -n "$f" ] && [ -f "$f" ] && ko=$f && break
+	done
+	[ -f "$ko" ] || bail 'no keel.ko'
 }
 
 loaded()
@@ -79,11 +97,4 @@ runs()
 	said=$("$dir/hello" "$1" 2>&1) && return 0
 	echo "$said" | sed 's/^/# /'
 	return 1
-}
-
-# The plan; fails when a test has.
-end()
-{
-	echo "1..$n"
-	[ $bad -eq 0 ]
 }
