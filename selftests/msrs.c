@@ -328,6 +328,29 @@ TEST(hwcr)
 	vm_destroy(vm);
 }
 
+/* What the PMU can, where there is one: userspace's to read and to cut down. */
+TEST(perf_capabilities)
+{
+	struct msrs m = { .head.nmsrs = 1, .e[0].index = MSR_IA32_PERF_CAPABILITIES };
+	struct vm *vm = vm_create(VM_NO_MEMORY);
+	struct vcpu *vcpu = vcpu_create(vm);
+	struct kvm_msr_list *l = get_index_list(vm->dev);
+	u64 all, value;
+
+	EXPECT_TRUE(listed(l, MSR_IA32_PERF_CAPABILITIES));
+	ASSERT_EQ(1, sys_ioctl(vm->dev, KVM_GET_MSRS, &m));
+	all = m.e[0].data;
+	EXPECT_EQ(1, vcpu_set_msr(vcpu, MSR_IA32_PERF_CAPABILITIES, 0));
+	EXPECT_EQ(1, vcpu_try_get_msr(vcpu, MSR_IA32_PERF_CAPABILITIES, &value));
+	EXPECT_EQ(0, value);
+	EXPECT_EQ(0, vcpu_set_msr(vcpu, MSR_IA32_PERF_CAPABILITIES, ~all));
+	if (!dev_is_kvm()) {
+		EXPECT_EQ(0, all);
+	}
+	vm_destroy(vm);
+	free(l);
+}
+
 TEST(register_use)
 {
 	struct vm *vm = vm_create(0);

@@ -621,6 +621,8 @@ static const struct msr_row rows[] = {
 	     .flags = LIST),
 	ROW(MSR_IA32_CR_PAT, NULL, set_pat, AT(pat), .flags = LIST),
 	ROW(MSR_MTRRdefType, NULL, set_mtrr_def_type, AT(mtrr_def_type), .flags = LIST),
+	/* no PMU, no capabilities of it; KVM has the MSR either way */
+	ROW(MSR_IA32_PERF_CAPABILITIES, get_zero, set_zero, .flags = LIST | HOST_ONLY),
 	ROWS(MSR_IA32_MC0_CTL, MSR_IA32_MC0_CTL + 4 * KEEL_MCE_BANKS - 1, get_mce_bank,
 	     set_mce_bank),
 	/* energy counters: Linux reads those of its CPU model unasked */
@@ -662,7 +664,9 @@ static const struct msr_row rows[] = {
 };
 
 /* MSRs that say what the host has, independent of any VM. */
-static const u32 feature_msrs[] = { MSR_IA32_UCODE_REV, MSR_AMD64_DE_CFG };
+static const u32 feature_msrs[] = {
+	MSR_IA32_UCODE_REV, MSR_IA32_PERF_CAPABILITIES, MSR_AMD64_DE_CFG,
+};
 
 static u32 index_list[MAX_MSR_ENTRIES];
 static u32 nr_index_list;
@@ -857,6 +861,8 @@ static int get_feature_msr(struct keel_vcpu *vcpu, u32 msr, u64 *value)
 		if (boot_cpu_data.x86_vendor == X86_VENDOR_INTEL)
 			*value <<= 32;
 		return 0;
+	case MSR_IA32_PERF_CAPABILITIES:
+		return get_zero(NULL, msr, value, true);
 	case MSR_AMD64_DE_CFG:
 		return get_de_cfg(NULL, msr, value, true);
 	default:

@@ -579,6 +579,9 @@ static const struct msr_case msr_cases[] = {
 	{ MSR_IA32_ARCH_CAPABILITIES, 1, true, 0, 1 },
 	{ MSR_IA32_ARCH_CAPABILITIES, 1, false, -ENOENT },
 	{ MSR_IA32_UCODE_REV, 5, true, 0, 5 },
+	{ MSR_IA32_PERF_CAPABILITIES, 0, true, 0, 0 },
+	{ MSR_IA32_PERF_CAPABILITIES, 1, true, -EINVAL },
+	{ MSR_IA32_PERF_CAPABILITIES, 0, false, -ENOENT },
 	/* the guest's TSC_AUX needs a feature that the fixture has not */
 	{ MSR_TSC_AUX, 5, true, 0, 5 },
 	{ MSR_TSC_AUX, BIT_ULL(32), true, -EINVAL },
