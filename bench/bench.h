@@ -16,14 +16,14 @@ struct bench_op;
 
 /*
  * What there is beside the operation: to see whether its cost grows with what
- * takes no part in it. Set on the command line.
+ * takes no part in it. Set on the command line; 0: not set.
  */
 struct surroundings {
-	u64 memory;		/* bytes of the slot at GPA_BIG, for what works on one */
-	u32 dirty;		/* pages of it that are written in a batch */
+	u64 memory;		/* bytes of the slot that is worked on, and of one beside it */
+	u32 dirty;		/* pages of it that are written in a batch, and of that beside */
 	u32 slots;		/* more in the VM, of one page each */
-	u32 vcpus;		/* in the VM; the others never run */
-	u32 vms;		/* the others have a vCPU that never runs */
+	u32 vcpus;		/* in the VM; the others have run once */
+	u32 vms;		/* the others, in a process of their own, have run once */
 };
 
 extern struct surroundings around;
@@ -45,7 +45,15 @@ struct bench {
 /* A batch's loop, in the guest or in the host, without the operation. */
 enum bench_loop { LOOP_GUEST, LOOP_HOST, LOOP_NONE };
 
-#define GPA_BIG		(4UL << 30)	/* free up to 512 GiB, and mapped in 1G pages */
+/* Beyond the library's memory, and mapped in 1G pages. */
+#define GPA_BIG		(4UL << 30)	/* the slot that an operation works on */
+#define GPA_SLOT	(128UL << 30)	/* one that comes and goes */
+#define GPA_BESIDE	(256UL << 30)	/* one beside */
+#define GPA_SLOTS	(384UL << 30)	/* many of a page each, up to 512 GiB */
+
+#define SLOT_MORE	(SLOT_USER + 1)	/* at GPA_SLOT */
+#define SLOT_BESIDE	(SLOT_USER + 2)
+#define SLOT_MANY	100		/* the first of many */
 
 struct bench_op {
 	const char *name;	/* as on the command line */
@@ -108,6 +116,11 @@ do {									\
 } while (0)
 
 void batch_guest(struct bench *b);
+
+/* What surrounds an operation. */
+void add_slots(struct vm *vm);
+void add_memory_beside(struct bench *b);
+void remove_memory_beside(void);
 
 extern const struct bench_op exit_ops[], call_ops[], irq_ops[], memory_ops[];
 

@@ -10,7 +10,7 @@
 
 #include "bench.h"
 
-#define NEW_VM_MEMORY	(64UL << 20)
+#define NEW_VM_MEMORY	(around.memory ?: 64UL << 20)
 
 static volatile long last;	/* what the last call returned */
 
@@ -104,16 +104,19 @@ static void new_vm(struct new_vm *new)
 	struct kvm_sregs s;
 	struct vcpu *vcpu;
 
-	new->vm.nr_vcpus = 0;
 	vm_create_fd(&new->vm);
 	last = vm_slot(&new->vm, 0, 0, 0, NEW_VM_MEMORY, new->mem);
-	vcpu = vcpu_create_bare(&new->vm, 0);
-	VCPU_IOCTL(vcpu, KVM_SET_CPUID2, new->cpuid);
-	VCPU_IOCTL(vcpu, KVM_GET_SREGS, &s);
-	s.cs.base = 0;
-	s.cs.selector = 0;
-	VCPU_IOCTL(vcpu, KVM_SET_SREGS, &s);
-	vcpu_close(vcpu);
+	add_slots(&new->vm);
+	do {
+		vcpu = vcpu_create_bare(&new->vm, new->vm.nr_vcpus);
+		VCPU_IOCTL(vcpu, KVM_SET_CPUID2, new->cpuid);
+		VCPU_IOCTL(vcpu, KVM_GET_SREGS, &s);
+		s.cs.base = 0;
+		s.cs.selector = 0;
+		VCPU_IOCTL(vcpu, KVM_SET_SREGS, &s);
+	} while ((u32)new->vm.nr_vcpus < around.vcpus);
+	while (new->vm.nr_vcpus)
+		vcpu_close(&new->vm.vcpu[--new->vm.nr_vcpus]);
 	close(new->vm.fd);
 }
 

@@ -4,10 +4,13 @@
 #include <errno.h>
 #include <fnmatch.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bench.h"
@@ -23,9 +26,7 @@ volatile u64 guest_value;
 static u32 repeat = 5;
 static u64 loop_cost[3];	/* by enum bench_loop, of 1,000 rounds of an empty loop */
 
-struct surroundings around = {
-	.memory = 1UL << 30, .dirty = 1000, .slots = 0, .vcpus = 1, .vms = 1,
-};
+struct surroundings around;
 
 static const struct bench_op * const all_ops[] = {
 	exit_ops, call_ops, irq_ops, memory_ops,
@@ -44,10 +45,13 @@ static void usage(FILE *to)
 "\n"
 "  -l, --list      the operations: name, kind, title\n"
 "  -r, --repeat N  batches of which the median counts (default 5)\n"
-"  --memory MIB    size of the slot in operations on one (default 1024)\n"
-"  --dirty N       pages of it that are written between two dirty logs (default 1000)\n"
-"  --slots N, --vcpus N, --vms N\n"
-"                  how many there are in all, beside what the operation is about\n"
+"  --memory MIB    size of the slot in operations on one (default 1024), and of\n"
+"                  one beside it that takes no part\n"
+"  --dirty N       pages of it that are written between two dirty logs (default\n"
+"                  1000), and as many of the one beside\n"
+"  --slots N       more of these, of a page each\n"
+"  --vcpus N       in the VM in all; the others do not run\n"
+"  --vms N         in all\n"
 "  -v, --verbose   say on standard error what is being measured\n"
 "  -h, --help\n"
 "\n"
@@ -107,37 +111,79 @@ static void map_high(struct vm *vm)
 		pdpt[i] = i << 30 | PTE_P | PTE_W | PTE_PS | PTE_A | PTE_D;
 }
 
-static void add_slots(struct vm *vm, u32 n)
+/* Not adjacent. */
+void add_slots(struct vm *vm)
 {
 	static char page[PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
 
-	/* Not adjacent, in the upper half of what GPA_BIG leaves free. */
-	for (u32 i = 0; i < n; i++) {
-		if (vm_slot(vm, 100 + i, 0, (256UL << 30) + i * 2 * PAGE_SIZE, PAGE_SIZE, page))
-			fail("slot %u of %u", i, n);
+	for (u32 i = 0; i < around.slots; i++) {
+		if (vm_slot(vm, SLOT_MANY + i, 0, GPA_SLOTS + i * 2 * PAGE_SIZE, PAGE_SIZE, page))
+			fail("slot %u of %u", i, around.slots);
 	}
 }
 
-static struct vm *other_vms[MAX_OTHERS];
+static void guest_once(void)
+{
+	guest_done();
+}
 
+static void add_vcpu(struct vm *vm)
+{
+	struct vcpu *vcpu = vcpu_create(vm);
+
+	vcpu_set_long(vcpu, guest_once);
+	guest_run_done(vcpu);
+}
+
+/* The operation's own vCPUs, which its setup() made, come first. */
 static void surround(struct bench *b)
 {
-	if (b->vm) {
-		map_high(b->vm);
-		add_slots(b->vm, around.slots);
-		for (u32 i = 1; i < around.vcpus; i++)
-			vcpu_create(b->vm);
-	}
-	for (u32 i = 1; i < around.vms; i++) {
-		other_vms[i] = vm_create(VM_IRQCHIP);
-		vcpu_create(other_vms[i]);
-	}
+	if (around.memory || around.dirty)
+		add_memory_beside(b);
+	add_slots(b->vm);
+	while ((u32)b->vm->nr_vcpus < around.vcpus)
+		add_vcpu(b->vm);
 }
 
-static void clear_surroundings(void)
+/*
+ * The other VMs are another process's, as those of other clients are. It waits to
+ * be killed.
+ */
+static pid_t start_others(void)
 {
-	for (u32 i = 1; i < around.vms; i++)
-		vm_destroy(other_vms[i]);
+	int ready[2];
+	pid_t pid;
+	char c;
+
+	if (around.vms < 2)
+		return 0;
+	if (pipe(ready))
+		fail("pipe");
+	pid = fork();
+	if (pid < 0)
+		fail("fork");
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (u32 i = 1; i < around.vms; i++)
+			add_vcpu(vm_create(VM_IRQCHIP));
+		if (write(ready[1], "", 1) != 1)
+			fail("write to a pipe");
+		for (;;)
+			pause();
+	}
+	close(ready[1]);
+	if (read(ready[0], &c, 1) != 1)
+		fail("the other VMs");
+	close(ready[0]);
+	return pid;
+}
+
+static void stop_others(pid_t pid)
+{
+	if (!pid)
+		return;
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
 }
 
 /*
@@ -147,16 +193,19 @@ static void clear_surroundings(void)
 static const char *measure(const struct bench_op *op, u64 *cost)
 {
 	struct bench b = { .op = op, .n = op->n, .fd = -1 };
+	pid_t others = start_others();
 
 	if (!op->no_vm) {
 		b.vm = vm_create(op->vm_flags);
 		b.vcpu = vcpu_create(b.vm);
+		map_high(b.vm);
 	}
-	surround(&b);
 	if (op->setup)
 		op->setup(&b);
 	if (b.skip)
 		goto out;
+	if (b.vm)
+		surround(&b);
 	if (op->guest) {
 		vcpu_set_long(b.vcpu, op->guest);
 		guest_run_sync(b.vcpu);
@@ -176,7 +225,8 @@ out:
 		op->cleanup(&b);
 	if (b.vm)
 		vm_destroy(b.vm);
-	clear_surroundings();
+	remove_memory_beside();
+	stop_others(others);
 	return b.skip;
 }
 
@@ -297,7 +347,7 @@ int main(int argc, char **argv)
 			repeat = number(1, MAX_REPEAT);
 			break;
 		case 'm':
-			around.memory = (u64)number(1, 255 << 10) << 20;
+			around.memory = (u64)number(1, 124 << 10) << 20;
 			break;
 		case 'd':
 			around.dirty = number(1, 1 << 20);

@@ -17,6 +17,19 @@
 
 static volatile u64 stride;	/* between the pages that the guest touches */
 
+static u64 slot_bytes(void)
+{
+	return around.memory ?: SIZE_1G;
+}
+
+/* Written between two looks at a log, of slot_bytes(). */
+static u32 dirty_count(void)
+{
+	u64 n = around.dirty ?: 1000, most = slot_bytes() / PAGE_SIZE;
+
+	return n < most ? n : most;
+}
+
 /* Touch what the slot at GPA_BIG has, from its end. */
 static void guest_op_touch(void)
 {
@@ -42,6 +55,8 @@ static void map(struct bench *b, u64 size, int flags)
 	b->size = size;
 	b->mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+	if (b->mem == MAP_FAILED && !flags)
+		fail("mmap of %llu bytes", (unsigned long long)size);
 	if (b->mem == MAP_FAILED)
 		b->mem = NULL;
 	else if (!flags)
@@ -76,17 +91,13 @@ static void setup_fault_4k(struct bench *b)
 {
 	stride = PAGE_SIZE;
 	map(b, FAULT_PAGES * PAGE_SIZE, 0);
-	if (!b->mem)
-		fail("mmap");
 	set_slot(b, 0, b->size);
 }
 
 static void setup_fault_spread(struct bench *b)
 {
-	stride = around.memory / FAULT_PAGES & -PAGE_SIZE;
-	map(b, around.memory, 0);
-	if (!b->mem)
-		fail("mmap of %llu bytes", (unsigned long long)around.memory);
+	stride = slot_bytes() / FAULT_PAGES & -PAGE_SIZE;
+	map(b, slot_bytes(), 0);
 	set_slot(b, 0, b->size);
 }
 
@@ -148,8 +159,6 @@ static void setup_log(struct bench *b, u64 size, u32 pages)
 {
 	stride = size / pages & -PAGE_SIZE;
 	map(b, size, 0);
-	if (!b->mem)
-		fail("mmap of %llu bytes", (unsigned long long)size);
 	dirty_log.dirty_bitmap = calloc(1, bitmap_bytes(b));
 	set_slot(b, KVM_MEM_LOG_DIRTY_PAGES, size);
 }
@@ -157,6 +166,7 @@ static void setup_log(struct bench *b, u64 size, u32 pages)
 static void cleanup_log(struct bench *b)
 {
 	free(dirty_log.dirty_bitmap);
+	dirty_log.dirty_bitmap = NULL;	/* the next operation may be skipped */
 	cleanup_map(b);
 }
 
@@ -185,14 +195,12 @@ static void check_wp_fault(struct bench *b)
 /* The whole log of a slot once: a batch is one call, of any number of pages. */
 static void setup_get_log(struct bench *b)
 {
-	u32 most = around.memory / PAGE_SIZE;
-
-	setup_log(b, around.memory, around.dirty < most ? around.dirty : most);
+	setup_log(b, slot_bytes(), dirty_count());
 }
 
 static void dirty_pages(struct bench *b)
 {
-	guest_n = around.dirty;
+	guest_n = dirty_count();
 	guest_run_sync(b->vcpu);
 	guest_n = b->n;
 }
@@ -200,7 +208,7 @@ static void dirty_pages(struct bench *b)
 static void batch_get_log(struct bench *b)
 {
 	HOST_BATCH(b, get_log(b));
-	expect_dirty(b, around.dirty);
+	expect_dirty(b, dirty_count());
 }
 
 static void setup_clear_log(struct bench *b)
@@ -228,7 +236,7 @@ static void before_clear_log(struct bench *b)
 {
 	dirty_pages(b);
 	get_log(b);
-	expect_dirty(b, around.dirty);
+	expect_dirty(b, dirty_count());
 }
 
 static void batch_clear_log(struct bench *b)
@@ -242,20 +250,61 @@ static void batch_clear_log(struct bench *b)
 
 static void setup_slot(struct bench *b)
 {
-	map(b, around.memory, 0);
-	if (!b->mem)
-		fail("mmap of %llu bytes", (unsigned long long)around.memory);
+	map(b, slot_bytes(), 0);
 }
 
 static void slot_round(struct bench *b)
 {
-	set_slot(b, 0, b->size);
-	set_slot(b, 0, 0);
+	int ret = vm_slot(b->vm, SLOT_MORE, 0, GPA_SLOT, b->size, b->mem);
+
+	if (!ret)
+		ret = vm_slot(b->vm, SLOT_MORE, 0, GPA_SLOT, 0, NULL);
+	if (ret)
+		fail("%s: slot: %d", b->op->name, ret);
 }
 
 static void batch_slot(struct bench *b)
 {
 	HOST_BATCH(b, slot_round(b));
+}
+
+/* ---- memory that takes no part, for any operation ---- */
+
+static struct bench beside;
+static volatile u64 beside_stride;
+
+static void guest_touch_beside(void)
+{
+	for (u64 i = 0; i < guest_n; i++)
+		*(volatile u64 *)(GPA_BESIDE + i * beside_stride) = 1;
+	guest_done();
+}
+
+/* A slot with pages mapped everywhere in it; the vCPU is left as it was. */
+void add_memory_beside(struct bench *b)
+{
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+
+	map(&beside, slot_bytes(), 0);
+	if (vm_slot(b->vm, SLOT_BESIDE, 0, GPA_BESIDE, beside.size, beside.mem))
+		fail("%s: a slot of %llu bytes beside", b->op->name,
+		     (unsigned long long)beside.size);
+	guest_n = dirty_count();
+	beside_stride = slot_bytes() / dirty_count() & -PAGE_SIZE;
+	VCPU_IOCTL(b->vcpu, KVM_GET_REGS, &regs);
+	VCPU_IOCTL(b->vcpu, KVM_GET_SREGS, &sregs);
+	vcpu_set_long(b->vcpu, guest_touch_beside);
+	guest_run_done(b->vcpu);
+	vcpu_complete_io(b->vcpu);
+	VCPU_IOCTL(b->vcpu, KVM_SET_SREGS, &sregs);
+	VCPU_IOCTL(b->vcpu, KVM_SET_REGS, &regs);
+}
+
+void remove_memory_beside(void)
+{
+	cleanup_map(&beside);
+	beside.mem = NULL;
 }
 
 const struct bench_op memory_ops[] = {
