@@ -68,8 +68,12 @@ kvm-selftests:
 	@scripts/kvm-selftests --series 6.12
 
 bench:
-	@scripts/setup test
+	@scripts/setup bench
 	@scripts/bench $(if $(B),--backend $(B)) $(if $(REPEAT),--repeat $(REPEAT)) $(T)
+
+bench-growth:
+	@scripts/setup bench
+	@scripts/bench --growth $(if $(B),--backend $(B)) $(T)
 
 # Builds nothing, so that root, who installs, owns nothing in build/.
 install:
@@ -118,6 +122,7 @@ help:
 	@echo 'make test-clients  programs that were written for KVM, unchanged, on keel'
 	@echo "make kvm-selftests the kernel's own KVM selftests, on stock KVM and on keel"
 	@echo 'make bench         what operations cost, keel beside stock KVM: B=svm,vmx T=pattern'
+	@echo 'make bench-growth  how that grows with memory, slots, vCPUs, VMs, dirty pages'
 	@echo 'make install       what was built: module (KDIR=...), keel, man pages, udev rule;'
 	@echo '                   DESTDIR, PREFIX'
 	@echo 'make uninstall     take them away again'
@@ -126,4 +131,4 @@ help:
 	@echo 'make clean         remove build/ (not the cache in ~/.cache/keel)'
 
 .PHONY: all module modules-all vmm vmm-build selftests selftests-build kernels \
-	sparse run shell test test-more test-clients kvm-selftests bench install uninstall clean help
+	sparse run shell test test-more test-clients kvm-selftests bench bench-growth install uninstall clean help

@@ -122,6 +122,12 @@ void add_slots(struct vm *vm);
 void add_memory_beside(struct bench *b);
 void remove_memory_beside(void);
 
+/* main.c: a line of results, with @prefix before it. */
+void measure_and_print(const struct bench_op *op, const char *prefix);
+const struct bench_op *find_op(const char *name);
+
+bool measure_growth(const char *axis);
+
 extern const struct bench_op exit_ops[], call_ops[], irq_ops[], memory_ops[];
 
 #endif

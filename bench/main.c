@@ -36,6 +36,7 @@ static void usage(FILE *to)
 {
 	fprintf(to,
 "Usage: bench [OPTION...] DEVICE [OPERATION...]\n"
+"       bench --growth [OPTION...] DEVICE AXIS...\n"
 "\n"
 "Measures on DEVICE, /dev/keel or /dev/kvm, what operations cost, in ticks of\n"
 "the TSC: instructions where an emulator counts these, else cycles of the TSC.\n"
@@ -52,6 +53,8 @@ static void usage(FILE *to)
 "  --slots N       more of these, of a page each\n"
 "  --vcpus N       in the VM in all; the others do not run\n"
 "  --vms N         in all\n"
+"  --growth        a few operations with more and more of AXIS, which is one of the\n"
+"                  last five options; each line has the axis and the number in front\n"
 "  -v, --verbose   say on standard error what is being measured\n"
 "  -h, --help\n"
 "\n"
@@ -270,10 +273,37 @@ static bool wanted(const struct bench_op *op, int argc, char **argv)
 	return !argc;
 }
 
-static int run(bool list, bool verbose, int argc, char **argv)
+void measure_and_print(const struct bench_op *op, const char *prefix)
 {
 	u64 cost[MAX_REPEAT];
-	const char *skip;
+	const char *skip = measure(op, cost);
+
+	if (skip) {
+		fprintf(stderr, "%s: skipped: %s\n", op->name, skip);
+		return;
+	}
+	printf("%s%s", prefix, op->name);
+	print_ticks(cost[repeat / 2]);
+	printf(",%u", op->n);
+	print_ticks(cost[0]);
+	print_ticks(cost[repeat - 1]);
+	printf("\n");
+	fflush(stdout);
+}
+
+const struct bench_op *find_op(const char *name)
+{
+	for (unsigned int i = 0; i < sizeof(all_ops) / sizeof(all_ops[0]); i++) {
+		for (const struct bench_op *op = all_ops[i]; op->name; op++) {
+			if (!strcmp(op->name, name))
+				return op;
+		}
+	}
+	fail("no operation %s", name);
+}
+
+static int run(bool list, bool verbose, int argc, char **argv)
+{
 	bool any = false;
 
 	for (unsigned int i = 0; i < sizeof(all_ops) / sizeof(all_ops[0]); i++) {
@@ -287,18 +317,7 @@ static int run(bool list, bool verbose, int argc, char **argv)
 			}
 			if (verbose)
 				fprintf(stderr, "%s\n", op->name);
-			skip = measure(op, cost);
-			if (skip) {
-				fprintf(stderr, "%s: skipped: %s\n", op->name, skip);
-				continue;
-			}
-			printf("%s", op->name);
-			print_ticks(cost[repeat / 2]);
-			printf(",%u", op->n);
-			print_ticks(cost[0]);
-			print_ticks(cost[repeat - 1]);
-			printf("\n");
-			fflush(stdout);
+			measure_and_print(op, "");
 		}
 	}
 	if (!any)
@@ -306,6 +325,18 @@ static int run(bool list, bool verbose, int argc, char **argv)
 	else if (!list)
 		printf("end\n");
 	return any ? 0 : 2;
+}
+
+static int run_growth(int argc, char **argv)
+{
+	for (int i = 0; i < argc; i++) {
+		if (!measure_growth(argv[i])) {
+			fprintf(stderr, "bench: nothing grows by %s (--help)\n", argv[i]);
+			return 2;
+		}
+	}
+	printf("end\n");
+	return 0;
 }
 
 /* The option's argument. */
@@ -331,11 +362,12 @@ int main(int argc, char **argv)
 		{ "slots", required_argument, NULL, 'S' },
 		{ "vcpus", required_argument, NULL, 'C' },
 		{ "vms", required_argument, NULL, 'V' },
+		{ "growth", no_argument, NULL, 'g' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ }
 	};
-	bool list = false, verbose = false;
+	bool list = false, verbose = false, growth = false;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "lr:vh", options, NULL)) != -1) {
@@ -361,6 +393,9 @@ int main(int argc, char **argv)
 		case 'V':
 			around.vms = number(1, MAX_OTHERS);
 			break;
+		case 'g':
+			growth = true;
+			break;
 		case 'v':
 			verbose = true;
 			break;
@@ -375,9 +410,11 @@ int main(int argc, char **argv)
 	argv += optind;
 	if (list)
 		return run(true, false, argc, argv);
-	if (!argc)
+	if (!argc || (growth && argc < 2))
 		usage(stderr);
 	keel_device = argv[0];
 	measure_loops();
+	if (growth)
+		return run_growth(argc - 1, argv + 1);
 	return run(false, verbose, argc - 1, argv + 1);
 }
