@@ -11,7 +11,7 @@ backend = ARG2
 axis = ARG3
 
 axis_title = axis eq "memory" ? "MiB of memory" : axis eq "dirty" ? "dirty or mapped pages" : \
-	axis eq "vcpus" ? "vCPUs" : axis eq "vms" ? "VMs" : axis
+	axis eq "vcpus" ? "vCPUs" : axis eq "vms" ? "VMs" : "other slots"
 operations = "new-vm slot cpuid fault-4k fault-spread fault-write-protect get-dirty-log clear-dirty-log ipi-wake"
 titles = "'create and destroy a VM' 'slot added and deleted' 'exit (CPUID)' 'fault, next to each other' " . \
 	"'fault, spread' 'write-protect fault' 'get dirty log' 'clear dirty log' 'wake-up by an IPI, both ways'"
@@ -20,10 +20,11 @@ points(device, op) = sprintf("<awk -F, '$1 == \"%s\" && $4 == \"%s\" { print $3,
 both(op) = sprintf("<awk -F, '$4 == \"%s\" { print $3, $5 }' '%s'", op, csv)
 
 set terminal svg size 840,640 font "sans-serif,11" background rgb "white"
-set multiplot layout 3,3 title sprintf("%s: ticks by number of %s, both logarithmic", \
+set multiplot layout 3,3 title sprintf("%s: ticks by %s, both logarithmic", \
 	backend, axis_title) margins 0.07,0.96,0.06,0.88 spacing 0.08,0.1
 set logscale xy
-set format y "%.0s%c"
+set format "%.0s%c"
+set xrange [*:*] noextend
 set border 3 lc rgb "#888888"
 set mxtics 1
 set mytics 1
