@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # The table of scripts/bench, out of "bench --list" (tabs) and what bench-run
-# printed: device,operation,ticks,n,lowest,highest.
+# printed: device,operation,ticks,n,lowest,highest. With -v bars=1 what bench-bars.gp
+# draws instead.
 
 function number(x)
 {
 	return x == "" ? "" : sprintf(x < 100 ? "%.1f" : "%d", x < 100 ? x : x + 0.5)
+}
+
+# 1234567.8 as 1,234,568
+function thousands(x,	s)
+{
+	for (s = sprintf("%d", x + 0.5); s ~ /[0-9][0-9][0-9][0-9]/; )
+		sub(/[0-9][0-9][0-9]($|,)/, ",&", s)
+	return s
 }
 
 function spread(d, o)
@@ -45,6 +54,16 @@ NR == FNR {
 }
 
 END {
+	if (bars) {
+		for (i = 1; i <= count; i++) {
+			o = order[i]
+			if (ticks["kvm", o] > 0 && ticks["keel", o] > 0)
+				printf "%s\t%s\t%s\t%s of %s\n", title[o], ticks["kvm", o],
+					ticks["keel", o], thousands(ticks["keel", o]),
+					thousands(ticks["kvm", o])
+		}
+		exit
+	}
 	floor["kvm"] = ticks["kvm", "api-version"]
 	floor["keel"] = ticks["keel", "api-version"]
 	print ""
