@@ -117,6 +117,9 @@ do {									\
 
 void batch_guest(struct bench *b);
 
+int by_value(const void *a, const void *b);	/* for qsort() of u64 */
+void map_high(struct vm *vm);
+
 /* What surrounds an operation. */
 void add_slots(struct vm *vm);
 void add_memory_beside(struct bench *b);
@@ -127,6 +130,7 @@ void measure_and_print(const struct bench_op *op, const char *prefix);
 const struct bench_op *find_op(const char *name);
 
 bool measure_growth(const char *axis);
+void measure_parallel(void);
 
 extern const struct bench_op exit_ops[], call_ops[], irq_ops[], memory_ops[];
 

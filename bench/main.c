@@ -37,6 +37,7 @@ static void usage(FILE *to)
 	fprintf(to,
 "Usage: bench [OPTION...] DEVICE [OPERATION...]\n"
 "       bench --growth [OPTION...] DEVICE AXIS...\n"
+"       bench --parallel DEVICE\n"
 "\n"
 "Measures on DEVICE, /dev/keel or /dev/kvm, what operations cost, in ticks of\n"
 "the TSC: instructions where an emulator counts these, else cycles of the TSC.\n"
@@ -55,6 +56,8 @@ static void usage(FILE *to)
 "  --vms N         in all\n"
 "  --growth        a few operations with more and more of AXIS, which is one of the\n"
 "                  last five options; each line has the axis and the number in front\n"
+"  --parallel      faults of 1 to 8 vCPUs side by side: vCPUs, pages per second\n"
+"                  when they are of one VM, and when they are of one each\n"
 "  -v, --verbose   say on standard error what is being measured\n"
 "  -h, --help\n"
 "\n"
@@ -98,7 +101,7 @@ static void one_batch(struct bench *b)
 		fail("%s: nothing was measured", op->name);
 }
 
-static int by_value(const void *a, const void *b)
+int by_value(const void *a, const void *b)
 {
 	u64 x = *(const u64 *)a, y = *(const u64 *)b;
 
@@ -106,7 +109,7 @@ static int by_value(const void *a, const void *b)
 }
 
 /* The guest's address space beyond the library's 4 GiB, flat. */
-static void map_high(struct vm *vm)
+void map_high(struct vm *vm)
 {
 	u64 *pdpt = low(vm, GPA_PDPT);
 
@@ -363,11 +366,12 @@ int main(int argc, char **argv)
 		{ "vcpus", required_argument, NULL, 'C' },
 		{ "vms", required_argument, NULL, 'V' },
 		{ "growth", no_argument, NULL, 'g' },
+		{ "parallel", no_argument, NULL, 'p' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ }
 	};
-	bool list = false, verbose = false, growth = false;
+	bool list = false, verbose = false, growth = false, parallel = false;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "lr:vh", options, NULL)) != -1) {
@@ -396,6 +400,9 @@ int main(int argc, char **argv)
 		case 'g':
 			growth = true;
 			break;
+		case 'p':
+			parallel = true;
+			break;
 		case 'v':
 			verbose = true;
 			break;
@@ -413,6 +420,11 @@ int main(int argc, char **argv)
 	if (!argc || (growth && argc < 2))
 		usage(stderr);
 	keel_device = argv[0];
+	if (parallel) {
+		measure_parallel();
+		printf("end\n");
+		return 0;
+	}
 	measure_loops();
 	if (growth)
 		return run_growth(argc - 1, argv + 1);
