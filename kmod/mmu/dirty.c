@@ -62,8 +62,9 @@ static void protect_and_unlock(struct keel_vm *vm, const struct keel_slot *slot,
 
 	lockdep_assert_held_write(&vm->mmu.lock);
 	for (i = 0; i < n; i++)
-		flush |= keel_tables_write_protect_mask(vm, slot->gfn + first +
-							i * BITS_PER_LONG, bits[i]);
+		if (bits[i])
+			flush |= keel_tables_write_protect_mask(vm, slot->gfn + first +
+								i * BITS_PER_LONG, bits[i]);
 	keel_mmu_unlock(vm, flush);
 }
 
@@ -146,8 +147,9 @@ static int clear_log(struct keel_vm *vm, struct keel_slot *slot,
 		write_lock(&vm->mmu.lock);
 		/* what was not dirty has no writable mapping */
 		for (i = 0; i < n; i++)
-			bits[i] &= atomic_long_fetch_andnot(bits[i], (atomic_long_t *)
-							    &slot->dirty[first + at + i]);
+			if (bits[i])
+				bits[i] &= atomic_long_fetch_andnot(bits[i], (atomic_long_t *)
+								    &slot->dirty[first + at + i]);
 		protect_and_unlock(vm, slot, bits, n, (u64)(first + at) * BITS_PER_LONG);
 		cond_resched();
 	}
