@@ -189,6 +189,57 @@ TEST(control_registers)
 	vm_destroy(vm);
 }
 
+/* What a CPU may change without asking the hypervisor is seen by it all the same. */
+static void guest_own_bits(void)
+{
+	u64 cr0 = read_cr0(), cr4 = read_cr4();
+
+	GUEST_ASSERT_EQ(cr0 & X86_CR0_WP, 0);
+	GUEST_ASSERT_EQ(cr4 & X86_CR4_PGE, 0);
+	write_cr0(cr0 | X86_CR0_WP);
+	write_cr4(cr4 | X86_CR4_PGE);
+	guest_sync(1);
+	GUEST_ASSERT_EQ(read_cr0(), cr0);
+	GUEST_ASSERT_EQ(read_cr4(), cr4);
+	write_cr0(cr0 | X86_CR0_WP);
+	write_cr4(cr4 | X86_CR4_PGE);
+	/* one of the other bits exits: what it writes has these, too */
+	write_cr0(read_cr0() ^ X86_CR0_AM);
+	write_cr4(read_cr4() | X86_CR4_TSD);
+	GUEST_ASSERT_EQ(read_cr0(), (cr0 | X86_CR0_WP) ^ X86_CR0_AM);
+	GUEST_ASSERT_EQ(read_cr4(), cr4 | X86_CR4_PGE | X86_CR4_TSD);
+	/* EFER goes with them */
+	wrmsr(MSR_EFER, rdmsr(MSR_EFER) ^ EFER_SCE);
+	GUEST_ASSERT_EQ(read_cr0(), (cr0 | X86_CR0_WP) ^ X86_CR0_AM);
+	GUEST_ASSERT_EQ(read_cr4(), cr4 | X86_CR4_PGE | X86_CR4_TSD);
+	guest_done();
+}
+
+TEST(bits_without_an_exit)
+{
+	struct vm *vm = vm_create(0);
+	struct vcpu *vcpu = vcpu_create(vm);
+	struct kvm_sregs s;
+
+	vcpu_set_long(vcpu, guest_own_bits);
+	vcpu_sregs(vcpu, &s);
+	s.cr0 &= ~X86_CR0_WP;
+	s.cr4 &= ~X86_CR4_PGE;
+	VCPU_IOCTL(vcpu, KVM_SET_SREGS, &s);
+	ASSERT_EQ(1, guest_run_sync(vcpu));
+	vcpu_sregs(vcpu, &s);
+	EXPECT_EQ(X86_CR0_WP, s.cr0 & X86_CR0_WP);
+	EXPECT_EQ(X86_CR4_PGE, s.cr4 & X86_CR4_PGE);
+	s.cr0 &= ~X86_CR0_WP;
+	s.cr4 &= ~X86_CR4_PGE;
+	VCPU_IOCTL(vcpu, KVM_SET_SREGS, &s);
+	guest_run_done(vcpu);
+	vcpu_sregs(vcpu, &s);
+	EXPECT_EQ(X86_CR0_WP, s.cr0 & X86_CR0_WP);
+	EXPECT_EQ(X86_CR4_PGE | X86_CR4_TSD, s.cr4 & (X86_CR4_PGE | X86_CR4_TSD));
+	vm_destroy(vm);
+}
+
 TEST(sregs_symmetry)
 {
 	struct vm *vm = vm_create(0);
