@@ -66,20 +66,26 @@ static void frag_from_user(struct keel_vcpu *vcpu, struct keel_io_frag *f)
 /* ---- plain IN and OUT ---- */
 
 /* SDM vol. 1 "General-Purpose Registers": 32-bit results are zero-extended. */
-static void set_rax(struct keel_vcpu *vcpu, u32 value, int size)
+static void set_gpr(u64 *gpr, u64 value, int size)
 {
-	u64 *rax = &vcpu->regs.gpr[KEEL_RAX];
-
 	switch (size) {
 	case 1:
-		*rax = (*rax & ~0xffULL) | (u8)value;
+		*gpr = (*gpr & ~0xffULL) | (u8)value;
 		break;
 	case 2:
-		*rax = (*rax & ~0xffffULL) | (u16)value;
+		*gpr = (*gpr & ~0xffffULL) | (u16)value;
+		break;
+	case 4:
+		*gpr = (u32)value;
 		break;
 	default:
-		*rax = value;
+		*gpr = value;
 	}
+}
+
+static void set_rax(struct keel_vcpu *vcpu, u32 value, int size)
+{
+	set_gpr(&vcpu->regs.gpr[KEEL_RAX], value, size);
 }
 
 /*
@@ -703,22 +709,103 @@ static int next_access(struct keel_vcpu *vcpu)
 	return KEEL_RESUME;
 }
 
-static int fetch_and_execute(struct emulation *em, struct insn_fault *fault)
+/* ---- plain MOV, which nearly all MMIO is ---- */
+
+/*
+ * Is it one, of which the CPU has checked and translated all of the operand? What
+ * is not aligned may be in two pages.
+ */
+static bool is_plain_mov(const struct emulation *em, struct insn_mov *mov)
+{
+	const struct keel_exit *e = &em->vcpu->exit;
+
+	return e->reason == KEEL_EXIT_PAGE_FAULT && !e->fault.table && !e->fault.exec &&
+	       insn_is_plain_mov(&em->cpu, &em->vcpu->io.insn, mov) &&
+	       mov->store == e->fault.write && !(mov->linear & (mov->size - 1)) &&
+	       offset_in_page(mov->linear) == offset_in_page(e->fault.gpa);
+}
+
+static u64 *mov_gpr(struct keel_vcpu *vcpu, const struct insn_mov *mov)
+{
+	if (mov->reg == INSN_RSP)
+		keel_change(vcpu, KEEL_RSP);
+	return &vcpu->regs.gpr[array_index_nospec(mov->reg, KEEL_NR_GPRS)];
+}
+
+static int retire_mov(struct keel_vcpu *vcpu)
+{
+	vcpu->exit.insn_len = vcpu->io.insn.len;
+	return keel_skip_instruction(vcpu);
+}
+
+static int load_plain(struct keel_vcpu *vcpu, const struct insn_mov *mov, u64 value)
+{
+	trace_keel_mmio(vcpu, false, vcpu->exit.fault.gpa, mov->size, value);
+	set_gpr(mov_gpr(vcpu, mov), value, mov->size);
+	return retire_mov(vcpu);
+}
+
+static int execute_plain_mov(struct keel_vcpu *vcpu, const struct insn_mov *mov)
+{
+	gpa_t gpa = vcpu->exit.fault.gpa;
+	struct keel_io *io = &vcpu->io;
+	struct keel_io_frag *f;
+	u64 value = 0;
+	int ret;
+
+	if (!mov->store) {
+		if (!keel_mmio_read(vcpu, gpa, mov->size, &value))
+			return load_plain(vcpu, mov, value);
+		f = &io->reads[0];
+		*f = (struct keel_io_frag){ .addr = gpa, .len = mov->size };
+		keel_need(vcpu, KEEL_RIP);
+		io->rip = vcpu->regs.rip;
+		io->waiting_read = true;
+		io->mov = *mov;
+		io->pending = KEEL_IO_EMULATE;
+		return frag_to_user(vcpu, f, false);
+	}
+	value = mov->immediate ? io->insn.imm : *mov_gpr(vcpu, mov);
+	if (mov->size < sizeof(value))
+		value &= BIT_ULL(mov->size * BITS_PER_BYTE) - 1;
+	trace_keel_mmio(vcpu, true, gpa, mov->size, value);
+	ret = keel_mmio_write(vcpu, gpa, mov->size, &value);
+	if (!ret)
+		return retire_mov(vcpu);
+	f = &io->writes[0];
+	*f = (struct keel_io_frag){ .addr = gpa, .len = mov->size };
+	memcpy(f->data, &value, sizeof(value));
+	io->nr_writes = 1;
+	io->nr_committed = 1;
+	ret = retire_mov(vcpu);
+	return ret == KEEL_RESUME ? next_access(vcpu) : ret;
+}
+
+/* ---- all else ---- */
+
+static int fetch(struct emulation *em, struct insn_fault *fault)
+{
+	struct keel_vcpu *vcpu = em->vcpu;
+	int ret;
+
+	if (vcpu->io.fetched)
+		return INSN_OK;
+	ret = insn_fetch(&em->cpu, &ops, em, &vcpu->io.insn, fault);
+	if (ret == INSN_OK)
+		vcpu->io.fetched = true;
+	return ret;
+}
+
+static int execute(struct emulation *em, struct insn_fault *fault)
 {
 	struct keel_vcpu *vcpu = em->vcpu;
 	struct insn *insn = &vcpu->io.insn;
-	int ret;
 
-	if (!vcpu->io.fetched) {
-		ret = insn_fetch(&em->cpu, &ops, em, insn, fault);
-		if (ret != INSN_OK)
-			return ret;
-		vcpu->io.fetched = true;
-	}
 	if (insn_uses_segments(&em->cpu, insn))
 		copy_other_segments(em);
 	em->gpa_known = vcpu->exit.reason == KEEL_EXIT_PAGE_FAULT &&
-			!vcpu->exit.fault.table && insn_has_one_access(insn);
+			!vcpu->exit.fault.table && !vcpu->exit.fault.exec &&
+			insn_has_one_access(insn);
 	return insn_execute(&em->cpu, &ops, em, insn, fault);
 }
 
@@ -728,13 +815,18 @@ static int emulate(struct keel_vcpu *vcpu)
 	const struct insn *insn = &io->insn;
 	struct insn_fault fault = {};
 	struct emulation em __uninitialized;
+	struct insn_mov mov;
 	int ret;
 
+	vcpu->stats.insns_emulated++;
 	emulation_begin(&em, vcpu);
-	ret = fetch_and_execute(&em, &fault);
+	ret = fetch(&em, &fault);
+	if (ret == INSN_OK && !io->nr_reads && is_plain_mov(&em, &mov))
+		return execute_plain_mov(vcpu, &mov);
+	if (ret == INSN_OK)
+		ret = execute(&em, &fault);
 	/* what was not committed will be done again, or never */
 	io->nr_writes = io->nr_committed;
-	vcpu->stats.insns_emulated++;
 
 	if (ret == INSN_ERROR)
 		return em.err ?: keel_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
@@ -789,6 +881,8 @@ static int complete_emulation(struct keel_vcpu *vcpu)
 	keel_need(vcpu, KEEL_RIP);
 	if (vcpu->regs.rip != io->rip)
 		return KEEL_RESUME;
+	if (io->mov.size && io->fetched)
+		return load_plain(vcpu, &io->mov, *(u64 *)io->reads[0].data);
 	return emulate(vcpu);
 }
 

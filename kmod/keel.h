@@ -182,6 +182,7 @@ struct keel_io {
 	u64 rip;		/* of the instruction; if it moved, do not complete */
 	/* KEEL_IO_EMULATE */
 	bool waiting_read;	/* reads[nr_reads] is at userspace; not retired */
+	struct insn_mov mov;	/* with a size: ... it is what this one loads */
 	u8 nr_reads;
 	u8 nr_writes;		/* of which the first nr_committed have happened */
 	u8 nr_committed;

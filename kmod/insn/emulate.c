@@ -449,7 +449,7 @@ static u64 bit_offset_bytes(const struct emu *e)
 
 static int locate_mem(struct emu *e, struct emu_operand *o, bool write)
 {
-	u64 offset = emu_effective_address(e);
+	u64 offset = emu_effective_address(e->cpu, e->insn, e->rsp_bias);
 
 	o->is_mem = true;
 	if (e->op->flags & F_BITOFF)
@@ -611,6 +611,31 @@ bool insn_has_one_access(const struct insn *insn)
 	/* PUSH, CALL and POP have the stack besides; strings have no ModRM */
 	return insn->has_mem &&
 	       !(insn->map == INSN_MAP_ONE && (insn->opcode == 0xff || insn->opcode == 0x8f));
+}
+
+bool insn_is_plain_mov(const struct insn_cpu *cpu, const struct insn *insn,
+		       struct insn_mov *mov)
+{
+	if (cpu->mode != INSN_LONG64 || insn->encoding != INSN_LEGACY ||
+	    insn->map != INSN_MAP_ONE || !insn->has_mem || insn->seg >= INSN_FS ||
+	    insn->rep || insn->lock)
+		return false;
+	switch (insn->opcode) {
+	case 0x88 ... 0x8b:
+		break;
+	case 0xc6 ... 0xc7:
+		if (insn->reg & 7)
+			return false;
+		break;
+	default:
+		return false;
+	}
+	mov->immediate = insn->opcode >= 0xc6;
+	mov->store = mov->immediate || insn->opcode <= 0x89;
+	mov->linear = emu_effective_address(cpu, insn, 0);
+	mov->reg = insn->reg;
+	mov->size = insn->opcode & 1 ? insn->op_size : 1;
+	return mov->size > 1 || mov->immediate || insn->rex || insn->reg < INSN_RSP;
 }
 
 int insn_execute(struct insn_cpu *cpu, const struct insn_ops *ops,

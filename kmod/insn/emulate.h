@@ -110,7 +110,7 @@ s64 alu_sign_extend(u64 val, unsigned int size);
 /* memory.c */
 int emu_raise(struct emu *e, u8 vector);
 int emu_raise_code(struct emu *e, u8 vector, u32 error);
-u64 emu_effective_address(const struct emu *e);
+u64 emu_effective_address(const struct insn_cpu *cpu, const struct insn *insn, u64 rsp_bias);
 int emu_linear(struct emu *e, unsigned int seg, u64 offset, unsigned int size,
 	       bool write, u64 *linear);
 int emu_mem_operand(struct emu *e, unsigned int size, bool write, u64 *linear);

@@ -160,6 +160,15 @@ struct insn {
 	bool trap;	/* it, or an iteration of REP, ended with RFLAGS.TF set: #DB is due */
 };
 
+/* A MOV between memory and a register, or of an immediate to memory. */
+struct insn_mov {
+	u64 linear;	/* address of the operand, which need not be canonical */
+	bool store;
+	bool immediate;	/* stores insn->imm, not @reg */
+	u8 reg;		/* enum insn_reg: its lowest bytes */
+	u8 size;	/* 1, 2, 4 or 8 bytes, of both sides */
+};
+
 /*
  * What the emulator needs from its environment. All addresses are linear; the
  * callee walks the guest's page tables with the privilege in cpu->cpl, and
@@ -289,6 +298,18 @@ bool insn_uses_segments(const struct insn_cpu *cpu, const struct insn *insn);
  * @insn: from insn_fetch()
  */
 bool insn_has_one_access(const struct insn *insn);
+
+/**
+ * insn_is_plain_mov() - is it a MOV of 64-bit code that does nothing else?
+ * @cpu: FS and GS are not looked at
+ * @insn: from insn_fetch()
+ * @mov: filled when it is
+ *
+ * When the CPU has checked its operand it can be executed without insn_execute().
+ * Not among them: prefixes that make it something else, FS, GS, AH, BH, CH and DH.
+ */
+bool insn_is_plain_mov(const struct insn_cpu *cpu, const struct insn *insn,
+		       struct insn_mov *mov);
 
 /**
  * insn_execute() - execute the instruction at CS:RIP

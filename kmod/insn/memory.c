@@ -53,19 +53,18 @@ void emu_set_reg(struct emu *e, const struct emu_operand *o, u64 val)
 }
 
 /* The offset into the segment. */
-u64 emu_effective_address(const struct emu *e)
+u64 emu_effective_address(const struct insn_cpu *cpu, const struct insn *insn, u64 rsp_bias)
 {
-	const struct insn *insn = e->insn;
 	u64 addr = insn->disp;
 
 	if (insn->base == INSN_RIP)
-		addr += e->cpu->rip + insn->len;
+		addr += cpu->rip + insn->len;
 	else if (insn->base != INSN_NO_REG)
-		addr += e->cpu->regs[insn->base];
+		addr += cpu->regs[insn->base];
 	if (insn->base == INSN_RSP)
-		addr += e->rsp_bias;
+		addr += rsp_bias;
 	if (insn->index != INSN_NO_REG)
-		addr += e->cpu->regs[insn->index] * insn->scale;
+		addr += cpu->regs[insn->index] * insn->scale;
 	return addr & alu_mask(insn->ad_size);
 }
 
@@ -140,7 +139,8 @@ int emu_linear(struct emu *e, unsigned int seg, u64 offset, unsigned int size,
 /* The linear address of the instruction's ModRM or moffs operand. */
 int emu_mem_operand(struct emu *e, unsigned int size, bool write, u64 *linear)
 {
-	return emu_linear(e, e->insn->seg, emu_effective_address(e), size,
+	return emu_linear(e, e->insn->seg,
+			  emu_effective_address(e->cpu, e->insn, e->rsp_bias), size,
 			  write, linear);
 }
 

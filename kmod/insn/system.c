@@ -156,7 +156,7 @@ int emu_clts(struct emu *e)
  */
 int emu_invlpg(struct emu *e)
 {
-	u64 linear = emu_effective_address(e);
+	u64 linear = emu_effective_address(e->cpu, e->insn, e->rsp_bias);
 	u8 seg = e->insn->seg;
 	int ret;
 

@@ -447,6 +447,58 @@ static void unknown_has_its_bytes(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, g.insn.nr_bytes, 2);
 }
 
+/* What goes past the emulator, and what must not. */
+static void plain_mov(struct kunit *test)
+{
+	static const struct {
+		enum insn_mode mode;
+		const char *code;
+		bool plain, store, immediate;
+		u8 reg, size;
+		u64 linear;
+	} movs[] = {
+		{ INSN_LONG64, "8b 03", true, false, false, INSN_RAX, 4, DATA },
+		{ INSN_LONG64, "4c 8b 6b 10", true, false, false, INSN_R13, 8, DATA + 0x10 },
+		{ INSN_LONG64, "66 89 14 8b", true, true, false, INSN_RDX, 2, DATA + 4 * 3 },
+		{ INSN_LONG64, "8a 43 ff", true, false, false, INSN_RAX, 1, DATA - 1 },
+		{ INSN_LONG64, "40 88 23", true, true, false, INSN_RSP, 1, DATA },
+		{ INSN_LONG64, "c7 03 01 02 03 04", true, true, true, 0, 4, DATA },
+		{ INSN_LONG64, "c6 03 55", true, true, true, 0, 1, DATA },
+		{ INSN_LONG64, "8b 05 10 00 00 00", true, false, false, INSN_RAX, 4,
+		  CODE + 6 + 0x10 },
+		{ INSN_LONG64, "88 23" },		/* AH */
+		{ INSN_LONG64, "64 8b 03" },		/* FS */
+		{ INSN_LONG64, "f3 89 03" },
+		{ INSN_LONG64, "0f b6 03" },		/* MOVZX */
+		{ INSN_LONG64, "a1 00 10 00 00 00 00 00 00" },
+		{ INSN_LONG64, "03 03" },		/* ADD */
+		{ INSN_LONG64, "8b c3" },		/* registers */
+		{ INSN_PROT32, "8b 03" },
+		{ INSN_REAL, "8b 07" },
+	};
+	struct insn_mov mov;
+	unsigned int i;
+	bool plain;
+
+	for (i = 0; i < ARRAY_SIZE(movs); i++) {
+		begin(movs[i].mode, movs[i].code);
+		REG(RBX) = DATA;
+		REG(RCX) = 3;
+		KUNIT_ASSERT_EQ_MSG(test, insn_fetch(&g.cpu, &guest_ops, &g, &g.insn, &g.fault),
+				    INSN_OK, "%s", movs[i].code);
+		plain = insn_is_plain_mov(&g.cpu, &g.insn, &mov);
+		KUNIT_ASSERT_EQ_MSG(test, plain, movs[i].plain, "%s", movs[i].code);
+		if (!plain)
+			continue;
+		KUNIT_EXPECT_EQ_MSG(test, mov.store, movs[i].store, "%s", movs[i].code);
+		KUNIT_EXPECT_EQ_MSG(test, mov.immediate, movs[i].immediate, "%s", movs[i].code);
+		KUNIT_EXPECT_EQ_MSG(test, mov.size, movs[i].size, "%s", movs[i].code);
+		KUNIT_EXPECT_EQ_MSG(test, mov.linear, movs[i].linear, "%s", movs[i].code);
+		if (!mov.immediate)
+			KUNIT_EXPECT_EQ_MSG(test, mov.reg, movs[i].reg, "%s", movs[i].code);
+	}
+}
+
 static struct kunit_case insn_cases[] = {
 	KUNIT_CASE(decode_known),
 	KUNIT_CASE(decode_refusals),
@@ -458,6 +510,7 @@ static struct kunit_case insn_cases[] = {
 	KUNIT_CASE(string_ports),
 	KUNIT_CASE(lost_race),
 	KUNIT_CASE(unknown_has_its_bytes),
+	KUNIT_CASE(plain_mov),
 	{}
 };
 
