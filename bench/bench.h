@@ -131,6 +131,7 @@ const struct bench_op *find_op(const char *name);
 
 bool measure_growth(const char *axis);
 void measure_parallel(void);
+void measure_boot(int argc, char **argv, const char *want);
 
 extern const struct bench_op exit_ops[], call_ops[], irq_ops[], memory_ops[];
 

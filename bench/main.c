@@ -38,6 +38,7 @@ static void usage(FILE *to)
 "Usage: bench [OPTION...] DEVICE [OPERATION...]\n"
 "       bench --growth [OPTION...] DEVICE AXIS...\n"
 "       bench --parallel DEVICE\n"
+"       bench --boot -- DEVICE WORD VMM ARG...\n"
 "\n"
 "Measures on DEVICE, /dev/keel or /dev/kvm, what operations cost, in ticks of\n"
 "the TSC: instructions where an emulator counts these, else cycles of the TSC.\n"
@@ -58,6 +59,8 @@ static void usage(FILE *to)
 "                  last five options; each line has the axis and the number in front\n"
 "  --parallel      faults of 1 to 8 vCPUs side by side: vCPUs, pages per second\n"
 "                  when they are of one VM, and when they are of one each\n"
+"  --boot          keel's VMM on DEVICE, from start to end: \"ticks\", and the kernel's\n"
+"                  counters of the first vCPU; WORD must be in what the guest prints\n"
 "  -v, --verbose   say on standard error what is being measured\n"
 "  -h, --help\n"
 "\n"
@@ -367,11 +370,12 @@ int main(int argc, char **argv)
 		{ "vms", required_argument, NULL, 'V' },
 		{ "growth", no_argument, NULL, 'g' },
 		{ "parallel", no_argument, NULL, 'p' },
+		{ "boot", no_argument, NULL, 'b' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ }
 	};
-	bool list = false, verbose = false, growth = false, parallel = false;
+	bool list = false, verbose = false, growth = false, parallel = false, boot = false;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "lr:vh", options, NULL)) != -1) {
@@ -403,6 +407,9 @@ int main(int argc, char **argv)
 		case 'p':
 			parallel = true;
 			break;
+		case 'b':
+			boot = true;
+			break;
 		case 'v':
 			verbose = true;
 			break;
@@ -417,11 +424,14 @@ int main(int argc, char **argv)
 	argv += optind;
 	if (list)
 		return run(true, false, argc, argv);
-	if (!argc || (growth && argc < 2))
+	if (!argc || (growth && argc < 2) || (boot && argc < 3))
 		usage(stderr);
 	keel_device = argv[0];
-	if (parallel) {
-		measure_parallel();
+	if (parallel || boot) {
+		if (parallel)
+			measure_parallel();
+		else
+			measure_boot(argc - 2, argv + 2, argv[1]);
 		printf("end\n");
 		return 0;
 	}
