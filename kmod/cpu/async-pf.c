@@ -380,7 +380,7 @@ void keel_async_pf_reset(struct keel_vcpu *vcpu)
  *
  * Return: 0 or -ENOMEM.
  */
-int __init keel_async_pf_init(void)
+int keel_async_pf_init(void)
 {
 	/* they sleep, and for as long as a VMM likes: as many as there can be */
 	fetch_wq = alloc_workqueue("keel_async_pf", WQ_UNBOUND, WQ_MAX_ACTIVE);
