@@ -304,7 +304,7 @@ static void guest_register_use(void)
 
 /*
  * What firmware sets there, and Linux wants to find set (TscFreqSel), is not set at
- * reset. KVM keeps that bit since 6.7; before, it did not clear the other one.
+ * reset. 6.12's KVM keeps that bit; 6.1's does not, and never clears the other one.
  */
 TEST(hwcr)
 {

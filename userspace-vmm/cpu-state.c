@@ -72,7 +72,7 @@ static int set_msrs(struct vcpu *v, struct err *err)
 		{ MSR_TSC, false, 0 },
 		{ MSR_MISC_ENABLE, true, MISC_FAST_STRINGS },
 		{ MSR_MTRR_DEF_TYPE, true, MTRR_ENABLED_WB },
-		/* else Linux on AMD complains; KVM has the bit since 6.7 */
+		/* else Linux on AMD complains; 6.1's KVM has no such bit */
 		{ MSR_HWCR, true, HWCR_TSC_FREQ_SEL },
 	};
 	struct {
