@@ -2,13 +2,13 @@
 /*
  * RSDP, XSDT, FADT, FACS, MADT and DSDT (ACPI 6.4, section 5.2).
  *
- * Tables are appended to one buffer that is guest memory. The DSDT is AML
- * put together by the few helpers below (ACPI 6.4, section 20.2); the tests
- * run it through a disassembler.
+ * Tables are appended to one buffer that is guest memory. The DSDT is compiled
+ * from dsdt.asl.
  */
 #include <string.h>
 
 #include "acpi.h"
+#include "dsdt.hex"
 #include "pci.h"
 #include "pm.h"
 #include "rtc.h"
@@ -122,123 +122,15 @@ static void put_gas_io(struct builder *b, u8 bits, u8 access_size, u64 port)
 	put64(b, port);
 }
 
-/*
- * AML. A package's length comes first and counts itself; three bytes are
- * always enough and always allowed.
- */
-static size_t aml_begin(struct builder *b)
-{
-	put_zeroes(b, 3);
-	return b->used - 3;
-}
-
-static void aml_end(struct builder *b, size_t start)
-{
-	u32 len = b->used - start;
-	u8 encoded[3] = { 0x80 | (len & 0xf), len >> 4, len >> 12 };
-
-	poke(b, start, encoded, sizeof(encoded));
-}
-
-static void aml_name(struct builder *b, const char *name)
-{
-	put8(b, 0x08);			/* NameOp */
-	put(b, name, 4);
-}
-
-static size_t aml_device(struct builder *b, const char *name)
+/* Put together by the ACPI compiler, header and all. */
+static gpa_t put_dsdt(struct builder *b)
 {
 	size_t start;
 
-	put8(b, 0x5b);			/* ExtOpPrefix, DeviceOp */
-	put8(b, 0x82);
-	start = aml_begin(b);
-	put(b, name, 4);
-	return start;
-}
-
-static void aml_byte(struct builder *b, u8 value)
-{
-	put8(b, 0x0a);			/* BytePrefix */
-	put8(b, value);
-}
-
-/* _HID of the form PNPxxxx, compressed as in ACPI 19.3.4. */
-static void aml_pnp_hid(struct builder *b, u16 id)
-{
-	u32 eisa = 0xd041 | (u32)(id >> 8) << 16 | (u32)(id & 0xff) << 24;
-
-	aml_name(b, "_HID");
-	put8(b, 0x0c);			/* DWordPrefix */
-	put32(b, eisa);
-}
-
-struct isa_device {
-	const char *name;
-	u16 pnp_id;
-	u8 uid;
-	u16 port;
-	u8 ports;
-	u8 irq;				/* 0: none */
-};
-
-static void aml_isa_device(struct builder *b, const struct isa_device *dev)
-{
-	u8 length = 8 + (dev->irq ? 3 : 0) + 2;
-	size_t device, buffer;
-
-	device = aml_device(b, dev->name);
-	aml_pnp_hid(b, dev->pnp_id);
-	aml_name(b, "_UID");
-	aml_byte(b, dev->uid);
-	aml_name(b, "_STA");
-	aml_byte(b, 0x0f);
-	aml_name(b, "_CRS");
-	put8(b, 0x11);			/* BufferOp */
-	buffer = aml_begin(b);
-	aml_byte(b, length);
-	put8(b, 0x47);			/* I/O port descriptor, ACPI 6.4.2.5 */
-	put8(b, 1);
-	put16(b, dev->port);
-	put16(b, dev->port);
-	put8(b, 1);
-	put8(b, dev->ports);
-	if (dev->irq) {
-		put8(b, 0x22);		/* IRQ without flags, ACPI 6.4.2.1 */
-		put16(b, 1 << dev->irq);
-	}
-	put8(b, 0x79);			/* end tag */
-	put8(b, 0);
-	aml_end(b, buffer);
-	aml_end(b, device);
-}
-
-static gpa_t put_dsdt(struct builder *b)
-{
-	static const struct isa_device devices[] = {
-		{ "COM1", 0x0501, 1, 0x3f8, 8, 4 },
-		{ "RTC_", 0x0b00, 0, RTC_PORT, RTC_PORT_COUNT, RTC_IRQ },
-	};
-	size_t table = table_begin(b, "DSDT", 2);
-	size_t scope, package, i;
-
-	put8(b, 0x10);			/* ScopeOp */
-	scope = aml_begin(b);
-	put(b, "\\_SB_", 5);
-	for (i = 0; i < ARRAY_SIZE(devices); i++)
-		aml_isa_device(b, &devices[i]);
-	aml_end(b, scope);
-
-	aml_name(b, "_S5_");
-	put8(b, 0x12);			/* PackageOp */
-	package = aml_begin(b);
-	put8(b, 4);
-	aml_byte(b, PM_S5_TYPE);
-	aml_byte(b, PM_S5_TYPE);
-	put8(b, 0);			/* ZeroOp, twice: reserved */
-	put8(b, 0);
-	aml_end(b, package);
-	return table_end(b, table);
+	align(b, 16);
+	start = b->used;
+	put(b, dsdt_aml_code, sizeof(dsdt_aml_code));
+	return b->base + start;
 }
 
 /* Nothing uses the FACS, but a guest without reduced hardware looks for it. */

@@ -228,7 +228,7 @@ static void add_devices(struct machine *m)
 
 	serial_init(&m->serial, com1, wake_main, m);
 	rtc_init(&m->rtc, rtc, arm_rtc, m, NULL);
-	pci_init(&m->pci, guest_reset, m);
+	pci_init(&m->pci, guest_reset, &irq_host_ops, m);
 	pm_init(&m->pm, sci, guest_power_off, m, NULL);
 	m->i8042.reset = guest_reset;
 	m->i8042.opaque = m;
@@ -243,6 +243,8 @@ static void add_devices(struct machine *m)
 	bus_add(pio, "pm", PM_BASE, PM_SIZE, false, pm_access, &m->pm);
 	bus_add(pio, "pci", PCI_PORTS, PCI_PORTS_SIZE, false, pci_access,
 		&m->pci);
+	bus_add(&m->mmio, "pci", PCI_WINDOW, PCI_WINDOW_SIZE, false,
+		pci_mmio_access, &m->pci);
 }
 
 /**
@@ -492,5 +494,6 @@ void machine_destroy(struct machine *m)
 		close(m->wake_fd);
 	if (m->rtc_fd >= 0)
 		close(m->rtc_fd);
+	free(m->routes);
 	ram_free(&m->ram);
 }

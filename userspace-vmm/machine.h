@@ -69,6 +69,7 @@ struct machine {
 	struct rtc rtc;
 	struct i8042 i8042;
 	struct pci pci;
+	struct kvm_irq_routing *routes;	/* irq.c; pci.lock */
 	struct pm pm;
 
 	atomic_int end;		/* enum end_reason; the first one counts */
@@ -95,6 +96,9 @@ int machine_ioctl(struct machine *m, int fd, unsigned long request,
 		  const char *name, unsigned long arg, struct err *err);
 #define M_IOCTL(m, fd, request, arg, err) \
 	machine_ioctl(m, fd, request, #request, (unsigned long)(arg), err)
+
+/* irq.c */
+extern const struct pci_host_ops irq_host_ops;
 
 /* vcpu.c */
 int vcpu_create(struct machine *m, unsigned int id, struct err *err);

@@ -263,7 +263,7 @@ static void test_pci(void)
 
 	memset(&bus, 0, sizeof(bus));
 	resets = 0;
-	pci_init(&pci, count_reset, NULL);
+	pci_init(&pci, count_reset, NULL, NULL);
 	bus_add(&bus, "pci", PCI_PORTS, PCI_PORTS_SIZE, false, pci_access, &pci);
 	out(0xcfb, 1, 1);
 	out(0xcf8, 4, 0x80000000);
@@ -291,6 +291,97 @@ static void test_pci(void)
 	is(resets, 0, "port 0xcf9, armed");
 	out(PCI_RESET_PORT, 1, PCI_RESET_VALUE);
 	is(resets, 1, "port 0xcf9");
+}
+
+static u32 config(unsigned int reg)
+{
+	out(0xcf8, 4, 0x80000800 | reg);
+	return in(0xcfc, 4);
+}
+
+static void set_config(unsigned int reg, u32 value)
+{
+	out(0xcf8, 4, 0x80000800 | reg);
+	out(0xcfc, 4, value);
+}
+
+static u64 mapped, messages, message_data;
+
+static void note_map(void *dev, u64 base)
+{
+	(void)dev;
+	mapped = base;
+}
+
+static void note_msi(void *opaque, struct msix_vector *v, bool on)
+{
+	(void)opaque;
+	messages += on;
+	message_data = v->entry[2];
+}
+
+static void test_pci_device(void)
+{
+	static const struct pci_host_ops host = { .msi = note_msi };
+	static struct pci_device dev;
+	static struct pci pci;
+	struct bus_access access = { .size = 8 };
+	struct pci_bar bar = { .size = 0x4000, .fn = echo, .map = note_map };
+	struct err err;
+	unsigned int i;
+
+	memset(&bus, 0, sizeof(bus));
+	pci_init(&pci, count_reset, &host, NULL);
+	bus_add(&bus, "pci", PCI_PORTS, PCI_PORTS_SIZE, false, pci_access, &pci);
+	bus_add(&bus, "window", PCI_WINDOW, PCI_WINDOW_SIZE, false,
+		pci_mmio_access, &pci);
+	is(pci_add(&pci, &dev, 0x1af4, 0x1044, 0x123456, &err), 0, "a device");
+	pci_add_bar(&pci, &dev, 0, &bar);
+	is(pci_add_msix(&pci, &dev, 0, 0x3000, 2, &err), 0, "with MSI-X");
+	is(config(0), 0x10441af4, "its ids");
+	is(config(8), 0x12345600, "its class");
+	is(config(0x34), 0x40, "its first capability");
+	is(config(0x40), 0x00010011, "MSI-X, two vectors, the last one");
+	is(config(0x10), PCI_WINDOW | 4, "a 64-bit BAR that has a place");
+	is(in(PCI_WINDOW, 4), 0xffffffff, "but is not decoded yet");
+	set_config(0x10, 0xffffffff);
+	set_config(0x14, 0xffffffff);
+	is(config(0x10), 0xffffc004, "its size");
+	is(config(0x14), 0xffffffff, "the upper half");
+	set_config(0x10, PCI_WINDOW + 0x10000);
+	set_config(0x14, 0);
+	set_config(4, 0xffff);
+	is(config(4), 0x00100406, "command bits that there are");
+	is(mapped, PCI_WINDOW + 0x10000, "decoded where it was moved to");
+	is(in(PCI_WINDOW + 0x10010, 4), 0x55667710, "the device answers");
+	is(in(PCI_WINDOW + 0x13ffe, 4), 0xffffffff, "not across its end");
+	is(in(PCI_WINDOW + 0x1300c, 4), 1, "a vector starts masked");
+	out(PCI_WINDOW + 0x13000, 8, 0xfee00000);
+	out(PCI_WINDOW + 0x13008, 4, 0x4021);
+	is(in(PCI_WINDOW + 0x13008, 4), 0x4021, "its message");
+	pci_msix_raise(&dev, 0);
+	pci_msix_raise(&dev, 99);
+	is(in(PCI_WINDOW + 0x13800, 8), 1, "pending while masked");
+	out(PCI_WINDOW + 0x1300c, 4, 0);
+	is(messages, 0, "nothing while MSI-X is off");
+	set_config(0x40, 0x80000000);
+	is(messages, 1, "MSI-X on");
+	is(message_data, 0x4021, "its data");
+	is(in(PCI_WINDOW + 0x13800, 8), 0, "no longer pending here");
+	set_config(0x40, 0xc0000000);
+	ok(!dev.vector[0].attached, "masked with all others");
+	set_config(4, 0);
+	is(mapped, PCI_UNMAPPED, "no longer decoded");
+	set_config(4, 2);
+	for (i = 0x2ff0; i < 0x4000; i++) {
+		access.offset = 0x10000 + i;
+		access.write = i & 1;
+		pci_mmio_access(&pci, &access);
+	}
+	ok(1, "odd accesses to table and PBA");
+	set_config(0x10, 0x1000);
+	is(mapped, PCI_UNMAPPED, "outside of the window it is nowhere");
+	pci_remove(&pci, &dev);
 }
 
 static void test_i8042(void)
@@ -322,6 +413,7 @@ int main(void)
 	test_rtc();
 	test_pm();
 	test_pci();
+	test_pci_device();
 	test_i8042();
 	return tap_done();
 }
