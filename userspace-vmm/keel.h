@@ -62,6 +62,23 @@ enum serial_mode {
 	SERIAL_FILE,
 };
 
+/* What the options that add devices say; devices.c has the same order. */
+enum device_kind {
+	DEVICE_DISK,
+	DEVICE_NET,
+	DEVICE_RNG,
+	DEVICE_CONSOLE,
+	DEVICE_BALLOON,
+	DEVICE_VSOCK,
+};
+
+#define MAX_DEVICES 24
+
+struct device_option {
+	enum device_kind kind;
+	const char *arg;
+};
+
 struct run_config {
 	const char *kernel;
 	const char *initrd;
@@ -72,6 +89,8 @@ struct run_config {
 	u64 mem;
 	unsigned int cpus;
 	double timeout;
+	struct device_option devices[MAX_DEVICES];
+	unsigned int device_count;
 	bool stats;
 	bool verbose;
 };

@@ -281,6 +281,10 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 	    create_platform(m, err) < 0 || set_memory(m, err) < 0)
 		return -1;
 	add_devices(m);
+	m->virtio.pci = &m->pci;
+	m->virtio.ram = &m->ram;
+	if (devices_create(&m->virtio, cfg, err) < 0)
+		return -1;
 
 	m->vcpus = calloc(cfg->cpus, sizeof(*m->vcpus));
 	if (!m->vcpus)
@@ -485,6 +489,7 @@ void machine_destroy(struct machine *m)
 
 	for (i = 0; i < m->vcpu_count; i++)
 		vcpu_destroy(&m->vcpus[i]);
+	virtio_remove_all(&m->virtio);
 	free(m->vcpus);
 	if (m->vm_fd >= 0)
 		close(m->vm_fd);

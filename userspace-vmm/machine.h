@@ -14,6 +14,7 @@
 #include "bus.h"
 #include "console.h"
 #include "cpuid.h"
+#include "devices.h"
 #include "i8042.h"
 #include "keel.h"
 #include "pci.h"
@@ -69,6 +70,7 @@ struct machine {
 	struct rtc rtc;
 	struct i8042 i8042;
 	struct pci pci;
+	struct virtio_host virtio;
 	struct kvm_irq_routing *routes;	/* irq.c; pci.lock */
 	struct pm pm;
 

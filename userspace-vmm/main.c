@@ -46,6 +46,8 @@ static const char run_help[] =
 "  -c, --cpus N         virtual processors [1]\n"
 "  -d, --device NODE    /dev/keel, or /dev/kvm for stock KVM [/dev/keel]\n"
 "  -s, --serial WHERE   stdio, none, or file:PATH (output only) [stdio]\n"
+"      --disk FILE[,ro]  a disk, /dev/vda and so on; may be repeated\n"
+"      --rng            give the guest random numbers\n"
 "  -t, --timeout S      end the guest after S seconds\n"
 "      --stats          count exits, print them at the end\n"
 "  -v, --verbose        print the registers when the guest is ended\n"
@@ -175,6 +177,7 @@ static int parse_serial(const char *text, struct run_config *cfg)
 enum {
 	OPT_STATS = 256,
 	OPT_ROOT,
+	OPT_DEVICE,		/* plus enum device_kind; the last ones */
 };
 
 static const struct option run_options[] = {
@@ -186,6 +189,8 @@ static const struct option run_options[] = {
 	{ "device", required_argument, NULL, 'd' },
 	{ "serial", required_argument, NULL, 's' },
 	{ "timeout", required_argument, NULL, 't' },
+	{ "disk", required_argument, NULL, OPT_DEVICE + DEVICE_DISK },
+	{ "rng", no_argument, NULL, OPT_DEVICE + DEVICE_RNG },
 	{ "stats", no_argument, NULL, OPT_STATS },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "help", no_argument, NULL, 'h' },
@@ -237,6 +242,13 @@ static int run_option(int opt, const char *arg, struct run_config *cfg)
 		break;
 	case 'h':
 		return print(run_help);
+	default:
+		if (cfg->device_count == MAX_DEVICES)
+			return fail(EXIT_USAGE, "run", "too many devices, at most %d",
+				    MAX_DEVICES);
+		cfg->devices[cfg->device_count++] =
+			(struct device_option){ opt - OPT_DEVICE, arg };
+		break;
 	}
 	return -1;
 }

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The devices that options add.
+ */
+#ifndef DEVICES_H
+#define DEVICES_H
+
+#include "virtio.h"
+
+int devices_create(struct virtio_host *host, const struct run_config *cfg,
+		   struct err *err);
+
+/* One for each kind: @arg is the option's. The device is added to @host. */
+int blk_create(struct virtio_host *host, const char *arg, struct err *err);
+int rng_create(struct virtio_host *host, const char *arg, struct err *err);
+
+#endif

@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The PCI transport of virtio (virtio 1.2, section 4.1), without what only
+ * legacy drivers use, and the thread that serves a device.
+ */
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include <linux/pci_regs.h>
+#include <linux/virtio_pci.h>
+
+#include "virtio.h"
+
+#define VENDOR_VIRTIO		0x1af4
+#define DEVICE_MODERN		0x1040
+
+/* Where things are in BAR 0. */
+#define COMMON_CFG		0x0000
+#define ISR_CFG			0x0400
+#define DEVICE_CFG		0x0800
+#define NOTIFY_CFG		0x1000
+#define MSIX_TABLE		0x2000
+#define BAR_SIZE		0x4000
+#define NOTIFY_STRIDE		4
+
+#define ISR_CONFIG		2
+
+#define TRANSPORT_FEATURES (1ULL << VIRTIO_F_VERSION_1 | \
+			    1ULL << VIRTIO_RING_F_INDIRECT_DESC | \
+			    1ULL << VIRTIO_RING_F_EVENT_IDX)
+
+/**
+ * virtio_config_changed() - tell the driver to look at the configuration again
+ * @dev: the device
+ */
+void virtio_config_changed(struct virtio_device *dev)
+{
+	dev->generation++;
+	dev->isr |= ISR_CONFIG;
+	pci_msix_raise(&dev->pci, dev->config_vector);
+}
+
+/**
+ * virtio_broken() - the driver has done what it must not; wait for its reset
+ * @dev: the device
+ */
+void virtio_broken(struct virtio_device *dev)
+{
+	dev->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+	if (dev->status & VIRTIO_CONFIG_S_DRIVER_OK)
+		virtio_config_changed(dev);
+}
+
+static void wake(int fd)
+{
+	u64 one = 1;
+	ssize_t n = write(fd, &one, sizeof(one));
+
+	(void)n;
+}
+
+/**
+ * virtio_pop() - vq_pop() of a device
+ * @dev: the device
+ * @queue: which
+ * @chain: filled
+ *
+ * Return: 1 or 0; a broken queue has nothing. A guest that adds faster than it
+ * is served gets its turn again, after others had the lock.
+ */
+int virtio_pop(struct virtio_device *dev, unsigned int queue,
+	       struct vq_chain *chain)
+{
+	int ret;
+
+	if (!virtio_running(dev) || !dev->queue[queue].enabled)
+		return 0;
+	if (!dev->budget) {
+		wake(dev->queue[queue].kick_fd);
+		return 0;
+	}
+	ret = vq_pop(&dev->queue[queue], dev->host->ram, chain);
+	dev->budget -= ret > 0;
+	if (ret < 0)
+		virtio_broken(dev);
+	return ret > 0;
+}
+
+/**
+ * virtio_push() - vq_push() of a device, and an interrupt if one is wanted
+ * @dev: the device
+ * @queue: which
+ * @chain: the request
+ * @written: bytes that were filled
+ */
+void virtio_push(struct virtio_device *dev, unsigned int queue,
+		 const struct vq_chain *chain, u32 written)
+{
+	struct virtio_queue *q = &dev->queue[queue];
+
+	vq_push(q, chain, written);
+	if (vq_wants_interrupt(q))
+		pci_msix_raise(&dev->pci, q->vector);
+}
+
+/**
+ * virtio_poll_again() - virtio_device.fd has changed
+ * @dev: the device
+ */
+void virtio_poll_again(struct virtio_device *dev)
+{
+	wake(dev->wake_fd);
+}
+
+static void *serve(void *arg)
+{
+	struct virtio_device *dev = arg;
+	struct pollfd fds[VIRTIO_QUEUES + 2];
+	unsigned int i, n = dev->ops->queues;
+	u64 count;
+
+	pthread_mutex_lock(&dev->lock);
+	while (!dev->quit) {
+		for (i = 0; i < n; i++)
+			fds[i] = (struct pollfd){ dev->queue[i].kick_fd, POLLIN, 0 };
+		fds[n] = (struct pollfd){ dev->wake_fd, POLLIN, 0 };
+		fds[n + 1] = (struct pollfd){ virtio_running(dev) ? dev->fd : -1,
+					      POLLIN, 0 };
+		pthread_mutex_unlock(&dev->lock);
+		poll(fds, n + 2, -1);
+		pthread_mutex_lock(&dev->lock);
+		dev->budget = VQ_SIZE;
+		for (i = 0; i <= n; i++) {
+			if (!fds[i].revents ||
+			    read(fds[i].fd, &count, sizeof(count)) < 0)
+				continue;
+			if (i < n && virtio_running(dev) && dev->queue[i].enabled)
+				dev->ops->process(dev, i);
+		}
+		if (fds[n + 1].revents && virtio_running(dev))
+			dev->ops->event(dev);
+	}
+	pthread_mutex_unlock(&dev->lock);
+	return NULL;
+}
+
+/* Return: 0, or -1 if the device cannot work. */
+static int start(struct virtio_device *dev)
+{
+	sigset_t all, old;
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < dev->ops->queues; i++)
+		dev->queue[i].event_idx = virtio_has(dev, VIRTIO_RING_F_EVENT_IDX);
+	if (dev->ops->start && dev->ops->start(dev) < 0)
+		return -1;
+	if (dev->ops->process && !dev->serving) {
+		sigfillset(&all);
+		pthread_sigmask(SIG_SETMASK, &all, &old);
+		ret = pthread_create(&dev->thread, NULL, serve, dev);
+		pthread_sigmask(SIG_SETMASK, &old, NULL);
+		dev->serving = !ret;
+	}
+	/* What was kicked early, and the change of the state. */
+	for (i = 0; i < dev->ops->queues; i++)
+		wake(dev->queue[i].kick_fd);
+	virtio_poll_again(dev);
+	return ret ? -1 : 0;
+}
+
+static void reset(struct virtio_device *dev)
+{
+	unsigned int i;
+
+	if ((dev->status & VIRTIO_CONFIG_S_DRIVER_OK) && dev->ops->stop)
+		dev->ops->stop(dev);
+	dev->status = 0;
+	dev->isr = 0;
+	dev->driver_features = 0;
+	dev->config_vector = VIRTIO_MSI_NO_VECTOR;
+	dev->queue_select = 0;
+	for (i = 0; i < dev->ops->queues; i++)
+		dev->queue[i] = (struct virtio_queue){
+			.kick_fd = dev->queue[i].kick_fd,
+			.size = VQ_SIZE,
+			.vector = VIRTIO_MSI_NO_VECTOR,
+		};
+}
+
+static void set_status(struct virtio_device *dev, u8 status)
+{
+	u8 added = status & ~dev->status;
+
+	if (!status) {
+		reset(dev);
+		return;
+	}
+	if ((added & VIRTIO_CONFIG_S_FEATURES_OK) &&
+	    ((dev->driver_features & ~dev->features) ||
+	     !virtio_has(dev, VIRTIO_F_VERSION_1)))
+		added &= ~VIRTIO_CONFIG_S_FEATURES_OK;
+	dev->status |= added & ~VIRTIO_CONFIG_S_NEEDS_RESET;
+	if (!(added & VIRTIO_CONFIG_S_DRIVER_OK))
+		return;
+	if (!(dev->status & VIRTIO_CONFIG_S_FEATURES_OK)) {
+		dev->status &= ~VIRTIO_CONFIG_S_DRIVER_OK;
+		virtio_broken(dev);
+	} else if (!virtio_running(dev) || start(dev) < 0) {
+		virtio_broken(dev);
+	}
+}
+
+static void common_read(struct virtio_device *dev, struct bus_access *access)
+{
+	u32 select = dev->feature_select[0], driver = dev->feature_select[1];
+	struct virtio_pci_common_cfg cfg = {
+		.device_feature_select = select,
+		.device_feature = select < 2 ? dev->features >> 32 * select : 0,
+		.guest_feature_select = driver,
+		.guest_feature = driver < 2 ? dev->driver_features >> 32 * driver : 0,
+		.msix_config = dev->config_vector,
+		.num_queues = dev->ops->queues,
+		.device_status = dev->status,
+		.config_generation = dev->generation,
+		.queue_select = dev->queue_select,
+	};
+	const struct virtio_queue *q = &dev->queue[dev->queue_select];
+
+	if (dev->queue_select < dev->ops->queues) {
+		cfg.queue_size = q->size;
+		cfg.queue_msix_vector = q->vector;
+		cfg.queue_enable = q->enabled;
+		cfg.queue_notify_off = dev->queue_select;
+		memcpy(&cfg.queue_desc_lo, q->gpa, sizeof(q->gpa));
+	}
+	memcpy(&access->value, (u8 *)&cfg + access->offset, access->size);
+}
+
+/* A register of a queue that is not in use yet. */
+static void queue_write(struct virtio_device *dev, struct virtio_queue *q,
+			u64 offset, u64 value, unsigned int size)
+{
+	switch (offset) {
+	case VIRTIO_PCI_COMMON_Q_SIZE:
+		value &= 0xffff;
+		if (value && value <= VQ_SIZE && !(value & (value - 1)))
+			q->size = value;
+		else
+			virtio_broken(dev);
+		break;
+	case VIRTIO_PCI_COMMON_Q_ENABLE:
+		/* After DRIVER_OK nobody would tell the device. */
+		if (value != 1 || (dev->status & VIRTIO_CONFIG_S_DRIVER_OK) ||
+		    vq_enable(q, dev->host->ram) < 0)
+			virtio_broken(dev);
+		break;
+	default:
+		if (offset >= VIRTIO_PCI_COMMON_Q_DESCLO &&
+		    offset + size <= VIRTIO_PCI_COMMON_Q_USEDHI + 4)
+			memcpy((u8 *)q->gpa + offset - VIRTIO_PCI_COMMON_Q_DESCLO,
+			       &value, size);
+		break;
+	}
+}
+
+static u16 valid_vector(const struct virtio_device *dev, u16 vector)
+{
+	return vector < dev->pci.vectors ? vector : VIRTIO_MSI_NO_VECTOR;
+}
+
+static void common_write(struct virtio_device *dev, const struct bus_access *access)
+{
+	struct virtio_queue *q = dev->queue_select < dev->ops->queues ?
+				 &dev->queue[dev->queue_select] : NULL;
+	unsigned int driver = dev->feature_select[1];
+	u64 value = access->value;
+
+	switch (access->offset) {
+	case VIRTIO_PCI_COMMON_DFSELECT:
+		dev->feature_select[0] = value;
+		break;
+	case VIRTIO_PCI_COMMON_GFSELECT:
+		dev->feature_select[1] = value;
+		break;
+	case VIRTIO_PCI_COMMON_GF:
+		if (driver < 2 && !(dev->status & VIRTIO_CONFIG_S_FEATURES_OK))
+			memcpy((u8 *)&dev->driver_features + 4 * driver, &value, 4);
+		break;
+	case VIRTIO_PCI_COMMON_MSIX:
+		dev->config_vector = valid_vector(dev, value);
+		break;
+	case VIRTIO_PCI_COMMON_STATUS:
+		set_status(dev, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_SELECT:
+		dev->queue_select = value;
+		break;
+	case VIRTIO_PCI_COMMON_Q_MSIX:
+		if (q)
+			q->vector = valid_vector(dev, value);
+		break;
+	default:
+		if (q && !q->enabled)
+			queue_write(dev, q, access->offset, value, access->size);
+		break;
+	}
+}
+
+static void device_config(struct virtio_device *dev, struct bus_access *access)
+{
+	u64 offset = access->offset - DEVICE_CFG;
+
+	if (offset >= dev->config_len || access->size > dev->config_len - offset)
+		return;
+	if (!access->write)
+		memcpy(&access->value, (u8 *)dev->config + offset, access->size);
+	else if (dev->ops->write_config)
+		dev->ops->write_config(dev, offset, access->value);
+}
+
+static void bar_access(void *opaque, struct bus_access *access)
+{
+	struct virtio_device *dev = opaque;
+	u64 offset = access->offset, queue = (offset - NOTIFY_CFG) / NOTIFY_STRIDE;
+
+	pthread_mutex_lock(&dev->lock);
+	if (offset < sizeof(struct virtio_pci_common_cfg)) {
+		if (access->size > sizeof(struct virtio_pci_common_cfg) - offset)
+			;
+		else if (access->write)
+			common_write(dev, access);
+		else
+			common_read(dev, access);
+	} else if (offset == ISR_CFG && !access->write) {
+		access->value = dev->isr;
+		dev->isr = 0;
+	} else if (offset >= DEVICE_CFG && offset < NOTIFY_CFG) {
+		device_config(dev, access);
+	} else if (offset >= NOTIFY_CFG && queue < dev->ops->queues && access->write) {
+		wake(dev->queue[queue].kick_fd);
+	}
+	pthread_mutex_unlock(&dev->lock);
+}
+
+/* Kicks go from the guest to the eventfds, where the hypervisor can do that. */
+static void bar_map(void *opaque, u64 base)
+{
+	struct virtio_device *dev = opaque;
+	struct pci *pci = dev->host->pci;
+	u64 old = dev->pci.bar[0].base;
+	unsigned int i;
+
+	for (i = 0; pci->host && i < dev->ops->queues; i++) {
+		u64 offset = NOTIFY_CFG + NOTIFY_STRIDE * i;
+
+		if (old != PCI_UNMAPPED)
+			pci->host->ioeventfd(pci->opaque, old + offset,
+					     dev->queue[i].kick_fd, false);
+		if (base != PCI_UNMAPPED)
+			pci->host->ioeventfd(pci->opaque, base + offset,
+					     dev->queue[i].kick_fd, true);
+	}
+}
+
+static void add_cap(struct virtio_device *dev, u8 type, u32 offset, u32 length)
+{
+	bool notify = type == VIRTIO_PCI_CAP_NOTIFY_CFG;
+	struct virtio_pci_notify_cap cap = {
+		.cap.cap_len = notify ? sizeof(cap) : sizeof(cap.cap),
+		.cap.cfg_type = type,
+		.cap.offset = offset,
+		.cap.length = length,
+		.notify_off_multiplier = NOTIFY_STRIDE,
+	};
+	u8 *at = pci_add_cap(&dev->pci, PCI_CAP_ID_VNDR, cap.cap.cap_len);
+
+	memcpy(at + PCI_CAP_FLAGS, (u8 *)&cap + PCI_CAP_FLAGS,
+	       cap.cap.cap_len - PCI_CAP_FLAGS);
+}
+
+/**
+ * virtio_add() - put a device on the bus, before the guest runs
+ * @host: what it shares with others
+ * @dev: allocated and cleared; features, configuration and fd are filled in
+ * @ops: what it is
+ * @err: filled on failure
+ *
+ * From here on virtio_remove_all() destroys and frees it, also on failure.
+ */
+int virtio_add(struct virtio_host *host, struct virtio_device *dev,
+	       const struct virtio_device_ops *ops, struct err *err)
+{
+	struct pci_bar bar = {
+		.size = BAR_SIZE,
+		.fn = bar_access,
+		.map = bar_map,
+		.dev = dev,
+	};
+	struct virtio_device **end = &host->first;
+	u16 device = DEVICE_MODERN + ops->type;
+	unsigned int i;
+
+	dev->ops = ops;
+	dev->host = host;
+	dev->features |= TRANSPORT_FEATURES;
+	pthread_mutex_init(&dev->lock, NULL);
+	while (*end)
+		end = &(*end)->next;
+	*end = dev;
+	for (i = 0; i < VIRTIO_QUEUES; i++)
+		dev->queue[i].kick_fd = -1;
+	dev->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (dev->wake_fd < 0)
+		return err_sys(err, "cannot create an eventfd");
+	for (i = 0; i < ops->queues; i++) {
+		dev->queue[i].kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (dev->queue[i].kick_fd < 0)
+			return err_sys(err, "cannot create an eventfd");
+	}
+	reset(dev);
+	if (pci_add(host->pci, &dev->pci, VENDOR_VIRTIO, device, ops->class, err) < 0)
+		return -1;
+	dev->pci.config[PCI_REVISION_ID] = 1;
+	memcpy(dev->pci.config + PCI_SUBSYSTEM_VENDOR_ID, dev->pci.config, 4);
+	add_cap(dev, VIRTIO_PCI_CAP_COMMON_CFG, COMMON_CFG,
+		sizeof(struct virtio_pci_common_cfg));
+	add_cap(dev, VIRTIO_PCI_CAP_ISR_CFG, ISR_CFG, 1);
+	if (dev->config_len)
+		add_cap(dev, VIRTIO_PCI_CAP_DEVICE_CFG, DEVICE_CFG, dev->config_len);
+	add_cap(dev, VIRTIO_PCI_CAP_NOTIFY_CFG, NOTIFY_CFG,
+		NOTIFY_STRIDE * ops->queues);
+	pci_add_bar(host->pci, &dev->pci, 0, &bar);
+	return pci_add_msix(host->pci, &dev->pci, 0, MSIX_TABLE, ops->queues + 1,
+			    err);
+}
+
+static void remove_one(struct virtio_device *dev)
+{
+	unsigned int i;
+
+	pthread_mutex_lock(&dev->lock);
+	dev->quit = true;
+	pthread_mutex_unlock(&dev->lock);
+	if (dev->serving) {
+		wake(dev->wake_fd);
+		pthread_join(dev->thread, NULL);
+	}
+	reset(dev);
+	if (dev->ops->destroy)
+		dev->ops->destroy(dev);
+	pci_remove(dev->host->pci, &dev->pci);
+	for (i = 0; i < VIRTIO_QUEUES; i++) {
+		if (dev->queue[i].kick_fd >= 0)
+			close(dev->queue[i].kick_fd);
+	}
+	if (dev->wake_fd >= 0)
+		close(dev->wake_fd);
+	free(dev);
+}
+
+/**
+ * virtio_remove_all() - end all devices, when no vCPU runs any more
+ * @host: what they share
+ */
+void virtio_remove_all(struct virtio_host *host)
+{
+	struct virtio_device *dev;
+
+	while (host->first) {
+		dev = host->first;
+		host->first = dev->next;
+		remove_one(dev);
+	}
+}

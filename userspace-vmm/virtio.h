@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Virtio 1.x devices on PCI, split rings.
+ */
+#ifndef VIRTIO_H
+#define VIRTIO_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/uio.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_ring.h>
+
+#include "boot.h"
+#include "pci.h"
+
+#define VIRTIO_QUEUES 3
+#define VQ_SIZE 256		/* the largest ring, and the longest chain */
+
+/**
+ * struct virtio_queue - a ring
+ * @size: what the guest wants, a power of two; VQ_SIZE at most
+ * @enabled: the pointers are valid; the guest cannot change what they are
+ * @event_idx: the guest took VIRTIO_RING_F_EVENT_IDX
+ * @kick_fd: eventfd: the guest has something for us
+ * @vector: what to raise when we have something for it
+ * @gpa: descriptors, available ring, used ring, as the guest wrote them
+ */
+struct virtio_queue {
+	u16 size;
+	bool enabled;
+	bool event_idx;
+	int kick_fd;
+	u16 vector;
+	u64 gpa[3];
+	struct vring_desc *desc;
+	struct vring_avail *avail;
+	struct vring_used *used;
+	u16 next_avail;
+	u16 next_used;
+	u16 signalled;		/* next_used at the last interrupt decision */
+};
+
+/**
+ * struct vq_chain - a request: what to read, then what to write
+ * @head: names it in the used ring
+ * @out: entries of @iov that the guest has filled
+ * @in: entries behind those, for us to fill
+ */
+struct vq_chain {
+	u16 head;
+	unsigned int out;
+	unsigned int in;
+	struct iovec iov[VQ_SIZE];
+};
+
+/* virtio-queue.c: the one place where what is in a ring is checked. */
+int vq_enable(struct virtio_queue *q, const struct guest_ram *ram);
+int vq_pop(struct virtio_queue *q, const struct guest_ram *ram,
+	   struct vq_chain *chain);
+void vq_push(struct virtio_queue *q, const struct vq_chain *chain, u32 written);
+bool vq_wants_interrupt(struct virtio_queue *q);
+u64 vq_len(const struct iovec *iov, unsigned int n);
+size_t vq_read(struct vq_chain *chain, void *to, size_t len);
+size_t vq_write(struct vq_chain *chain, const void *from, size_t len);
+
+struct virtio_device;
+
+/**
+ * struct virtio_device_ops - what a device is
+ * @name: for messages and statistics
+ * @type: VIRTIO_ID_*
+ * @class: PCI class
+ * @queues: how many, VIRTIO_QUEUES at most
+ * @process: the guest has kicked a queue
+ * @event: virtio_device.fd is readable
+ * @start: the driver is ready, and has chosen features; 0, or -1: it failed
+ * @stop: the driver resets the device: forget all requests
+ * @write_config: a store to the configuration
+ * @destroy: give back what the creation took; not the structure
+ *
+ * All of them are called with the device's lock held, and all but the first
+ * two are optional. A device without @process is served by others: it hands
+ * its eventfds over in @start.
+ */
+struct virtio_device_ops {
+	const char *name;
+	u16 type;
+	u32 class;
+	unsigned int queues;
+	void (*process)(struct virtio_device *dev, unsigned int queue);
+	void (*event)(struct virtio_device *dev);
+	int (*start)(struct virtio_device *dev);
+	void (*stop)(struct virtio_device *dev);
+	void (*write_config)(struct virtio_device *dev, u64 offset, u64 value);
+	void (*destroy)(struct virtio_device *dev);
+};
+
+/**
+ * struct virtio_device - the first member of every device
+ * @features: what is offered
+ * @config: the device's configuration space
+ * @fd: polled while the driver is ready, for @event; -1: none
+ */
+struct virtio_device {
+	struct pci_device pci;
+	const struct virtio_device_ops *ops;
+	struct virtio_host *host;
+	struct virtio_device *next;
+	u64 features;
+	void *config;
+	size_t config_len;
+	int fd;
+
+	pthread_mutex_t lock;	/* everything below */
+	u64 driver_features;
+	u32 feature_select[2];	/* device's, driver's */
+	u8 status;
+	u8 isr;
+	u8 generation;
+	u16 config_vector;
+	u16 queue_select;
+	struct virtio_queue queue[VIRTIO_QUEUES];
+	bool serving;		/* thread runs */
+	bool quit;
+	unsigned int budget;	/* requests until others may have the lock */
+	int wake_fd;		/* eventfd: look at @quit and @fd again */
+	pthread_t thread;
+};
+
+/* What all devices of a machine share. */
+struct virtio_host {
+	struct pci *pci;
+	struct guest_ram *ram;
+	const char *machine;	/* its name, to derive stable ids from */
+	struct virtio_device *first;
+};
+
+int virtio_add(struct virtio_host *host, struct virtio_device *dev,
+	       const struct virtio_device_ops *ops, struct err *err);
+void virtio_remove_all(struct virtio_host *host);
+
+int virtio_pop(struct virtio_device *dev, unsigned int queue,
+	       struct vq_chain *chain);
+void virtio_push(struct virtio_device *dev, unsigned int queue,
+		 const struct vq_chain *chain, u32 written);
+void virtio_broken(struct virtio_device *dev);
+void virtio_config_changed(struct virtio_device *dev);
+void virtio_poll_again(struct virtio_device *dev);
+
+static inline bool virtio_running(const struct virtio_device *dev)
+{
+	return (dev->status & VIRTIO_CONFIG_S_DRIVER_OK) &&
+	       !(dev->status & VIRTIO_CONFIG_S_NEEDS_RESET);
+}
+
+static inline bool virtio_has(const struct virtio_device *dev, unsigned int bit)
+{
+	return dev->driver_features >> bit & 1;
+}
+
+#endif
