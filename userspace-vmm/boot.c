@@ -14,6 +14,15 @@
 #include "acpi.h"
 #include "boot.h"
 
+static void advise(const struct guest_ram *ram)
+{
+	/* These only tune the host; a kernel without them is no error. */
+	madvise(ram->host, ram->size, MADV_HUGEPAGE);
+	madvise(ram->host, ram->size, MADV_DONTDUMP);
+	/* term.c forks: a child would keep a copy of what the guest changes. */
+	madvise(ram->host, ram->size, MADV_DONTFORK);
+}
+
 /**
  * ram_alloc() - map memory for the guest
  * @ram: filled
@@ -34,11 +43,25 @@ int ram_alloc(struct guest_ram *ram, u64 size, struct err *err)
 		return err_sys(err, "cannot map %llu MiB for the guest; give a smaller --mem",
 			       size / MIB);
 	ram->host = p;
-	/* These only tune the host; a kernel without them is no error. */
-	madvise(p, size, MADV_HUGEPAGE);
-	madvise(p, size, MADV_DONTDUMP);
-	/* term.c forks: a child would keep a copy of what the guest changes. */
-	madvise(p, size, MADV_DONTFORK);
+	ram->fd = -1;
+	advise(ram);
+	return 0;
+}
+
+/**
+ * ram_share() - make it memory that other programs can map
+ * @ram: from ram_alloc(), untouched
+ * @err: filled on failure
+ */
+int ram_share(struct guest_ram *ram, struct err *err)
+{
+	ram->fd = memfd_create("guest", MFD_CLOEXEC);
+	if (ram->fd < 0 || ftruncate(ram->fd, ram->size) < 0 ||
+	    mmap(ram->host, ram->size, PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_FIXED | MAP_NORESERVE, ram->fd, 0) == MAP_FAILED)
+		return err_sys(err, "cannot share %llu MiB of memory",
+			       ram->size / MIB);
+	advise(ram);
 	return 0;
 }
 
@@ -48,8 +71,11 @@ int ram_alloc(struct guest_ram *ram, u64 size, struct err *err)
  */
 void ram_free(struct guest_ram *ram)
 {
-	if (ram->host)
-		munmap(ram->host, ram->size);
+	if (!ram->host)
+		return;
+	munmap(ram->host, ram->size);
+	if (ram->fd >= 0)
+		close(ram->fd);
 	ram->host = NULL;
 }
 

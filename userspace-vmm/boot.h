@@ -28,14 +28,17 @@
  * @host: where it is mapped; the part above the hole follows the part below
  * @size: all of it
  * @low: how much lies below the hole
+ * @fd: the memory as a file, if it is shared with others; otherwise -1
  */
 struct guest_ram {
 	u8 *host;
 	u64 size;
 	u64 low;
+	int fd;
 };
 
 int ram_alloc(struct guest_ram *ram, u64 size, struct err *err);
+int ram_share(struct guest_ram *ram, struct err *err);
 void ram_free(struct guest_ram *ram);
 void *ram_ptr(const struct guest_ram *ram, gpa_t gpa, u64 len);
 

@@ -3,6 +3,30 @@
  * From options to devices.
  */
 #include "devices.h"
+#include "disk.h"
+
+/**
+ * devices_share_memory() - does a daemon have to see guest memory?
+ * @cfg: the options
+ * @share: filled
+ * @err: filled on failure
+ */
+int devices_share_memory(const struct run_config *cfg, bool *share, struct err *err)
+{
+	struct disk disk;
+	unsigned int i;
+	int ret = 0;
+
+	*share = false;
+	for (i = 0; i < cfg->device_count && !ret; i++) {
+		if (cfg->devices[i].kind != DEVICE_DISK)
+			continue;
+		ret = disk_parse(&disk, cfg->devices[i].arg, err);
+		*share = *share || !disk_is_raw(&disk);
+		disk_forget(&disk);
+	}
+	return ret;
+}
 
 /**
  * devices_create() - add all devices that the user wants, in that order
@@ -16,7 +40,9 @@ int devices_create(struct virtio_host *host, const struct run_config *cfg,
 	static int (*const create[])(struct virtio_host *host, const char *arg,
 				     struct err *err) = {
 		[DEVICE_DISK] = blk_create,
+		[DEVICE_NET] = net_create,
 		[DEVICE_RNG] = rng_create,
+		[DEVICE_VSOCK] = vsock_create,
 	};
 	unsigned int i;
 

@@ -10,8 +10,12 @@
 int devices_create(struct virtio_host *host, const struct run_config *cfg,
 		   struct err *err);
 
+int devices_share_memory(const struct run_config *cfg, bool *share, struct err *err);
+
 /* One for each kind: @arg is the option's. The device is added to @host. */
 int blk_create(struct virtio_host *host, const char *arg, struct err *err);
+int net_create(struct virtio_host *host, const char *arg, struct err *err);
 int rng_create(struct virtio_host *host, const char *arg, struct err *err);
+int vsock_create(struct virtio_host *host, const char *arg, struct err *err);
 
 #endif

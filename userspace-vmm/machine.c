@@ -260,6 +260,7 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 		   struct err *err)
 {
 	unsigned int i;
+	bool share;
 
 	memset(m, 0, sizeof(*m));
 	m->cfg = cfg;
@@ -272,7 +273,9 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 	m->rtc_fd = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (m->rtc_fd < 0)
 		return err_sys(err, "cannot create a timer");
-	if (ram_alloc(&m->ram, cfg->mem, err) < 0 ||
+	if (devices_share_memory(cfg, &share, err) < 0 ||
+	    ram_alloc(&m->ram, cfg->mem, err) < 0 ||
+	    (share && ram_share(&m->ram, err) < 0) ||
 	    boot_load(cfg, &m->ram, &m->boot, err) < 0)
 		return -1;
 	m->dev_fd = device_open(cfg->device, err);

@@ -46,7 +46,10 @@ static const char run_help[] =
 "  -c, --cpus N         virtual processors [1]\n"
 "  -d, --device NODE    /dev/keel, or /dev/kvm for stock KVM [/dev/keel]\n"
 "  -s, --serial WHERE   stdio, none, or file:PATH (output only) [stdio]\n"
-"      --disk FILE[,ro]  a disk, /dev/vda and so on; may be repeated\n"
+"      --disk FILE[,ro][,overlay[=FILE]][,format=FORMAT]\n"
+"                       a disk, /dev/vda and so on; may be repeated\n"
+"      --net tap=NAME   a network card; may be repeated\n"
+"      --vsock CID      sockets between host and guest\n"
 "      --rng            give the guest random numbers\n"
 "  -t, --timeout S      end the guest after S seconds\n"
 "      --stats          count exits, print them at the end\n"
@@ -190,6 +193,8 @@ static const struct option run_options[] = {
 	{ "serial", required_argument, NULL, 's' },
 	{ "timeout", required_argument, NULL, 't' },
 	{ "disk", required_argument, NULL, OPT_DEVICE + DEVICE_DISK },
+	{ "net", required_argument, NULL, OPT_DEVICE + DEVICE_NET },
+	{ "vsock", required_argument, NULL, OPT_DEVICE + DEVICE_VSOCK },
 	{ "rng", no_argument, NULL, OPT_DEVICE + DEVICE_RNG },
 	{ "stats", no_argument, NULL, OPT_STATS },
 	{ "verbose", no_argument, NULL, 'v' },

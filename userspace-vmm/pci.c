@@ -324,13 +324,13 @@ void pci_access(void *dev, struct bus_access *access)
 static void msix_access(struct pci *pci, struct pci_device *dev, u32 offset,
 			struct bus_access *access)
 {
-	struct msix_vector *v = &dev->vector[offset / PCI_MSIX_ENTRY_SIZE];
 	u64 pending = 0;
 	unsigned int i;
 
 	if (access->size < 4 || offset % access->size)
 		return;
 	if (offset / PCI_MSIX_ENTRY_SIZE < dev->vectors) {
+		struct msix_vector *v = &dev->vector[offset / PCI_MSIX_ENTRY_SIZE];
 		u32 *reg = &v->entry[offset % PCI_MSIX_ENTRY_SIZE / 4];
 
 		if (!access->write) {

@@ -358,7 +358,7 @@ static int raw_create(struct virtio_host *host, const struct disk *disk,
 }
 
 /**
- * blk_create() - --disk FILE[,ro]
+ * blk_create() - --disk
  * @host: gets it
  * @arg: the option's argument
  * @err: filled on failure
@@ -369,7 +369,8 @@ int blk_create(struct virtio_host *host, const char *arg, struct err *err)
 	int ret = disk_parse(&disk, arg, err);
 
 	if (!ret)
-		ret = raw_create(host, &disk, err);
+		ret = disk_is_raw(&disk) ? raw_create(host, &disk, err) :
+					   blk_user_create(host, &disk, err);
 	disk_forget(&disk);
 	return ret;
 }

@@ -125,7 +125,8 @@ static void *serve(void *arg)
 	pthread_mutex_lock(&dev->lock);
 	while (!dev->quit) {
 		for (i = 0; i < n; i++)
-			fds[i] = (struct pollfd){ dev->queue[i].kick_fd, POLLIN, 0 };
+			fds[i] = (struct pollfd){ dev->ops->process ?
+				dev->queue[i].kick_fd : -1, POLLIN, 0 };
 		fds[n] = (struct pollfd){ dev->wake_fd, POLLIN, 0 };
 		fds[n + 1] = (struct pollfd){ virtio_running(dev) ? dev->fd : -1,
 					      POLLIN, 0 };
@@ -158,7 +159,7 @@ static int start(struct virtio_device *dev)
 		dev->queue[i].event_idx = virtio_has(dev, VIRTIO_RING_F_EVENT_IDX);
 	if (dev->ops->start && dev->ops->start(dev) < 0)
 		return -1;
-	if (dev->ops->process && !dev->serving) {
+	if ((dev->ops->process || dev->ops->event) && !dev->serving) {
 		sigfillset(&all);
 		pthread_sigmask(SIG_SETMASK, &all, &old);
 		ret = pthread_create(&dev->thread, NULL, serve, dev);
@@ -228,9 +229,10 @@ static void common_read(struct virtio_device *dev, struct bus_access *access)
 		.config_generation = dev->generation,
 		.queue_select = dev->queue_select,
 	};
-	const struct virtio_queue *q = &dev->queue[dev->queue_select];
+	const struct virtio_queue *q;
 
 	if (dev->queue_select < dev->ops->queues) {
+		q = &dev->queue[dev->queue_select];
 		cfg.queue_size = q->size;
 		cfg.queue_msix_vector = q->vector;
 		cfg.queue_enable = q->enabled;

@@ -80,9 +80,9 @@ struct virtio_device;
  * @write_config: a store to the configuration
  * @destroy: give back what the creation took; not the structure
  *
- * All of them are called with the device's lock held, and all but the first
- * two are optional. A device without @process is served by others: it hands
- * its eventfds over in @start.
+ * All of them are called with the device's lock held, and all are optional. A
+ * device without @process is served by others: it hands its eventfds over in
+ * @start.
  */
 struct virtio_device_ops {
 	const char *name;

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Start and end helper programs. What one has to say is kept, and is part of
+ * our error when it fails.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon.h"
+
+#define STOP_MS 5000
+#define STOP_STEP_MS 10
+
+static void child(const struct daemon *d, char *const argv[], const int *fds,
+		  unsigned int count, pid_t parent)
+{
+	int null = open("/dev/null", O_RDWR);
+	sigset_t none;
+
+	/* Not of our terminal's group, and not longer than we live. */
+	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL);
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
+	    dup2(d->log, STDOUT_FILENO) < 0 || dup2(d->log, STDERR_FILENO) < 0 ||
+	    getppid() != parent)
+		return;
+	while (count--)
+		fcntl(fds[count], F_SETFD, 0);
+	execvp(argv[0], argv);
+	dprintf(STDERR_FILENO, "%s\n", strerror(errno));
+}
+
+/**
+ * daemon_start() - start a program
+ * @d: filled
+ * @argv: its arguments; the first one is its name
+ * @fds: descriptors that it keeps, under the same numbers
+ * @count: of @fds
+ * @err: filled on failure
+ *
+ * For the main thread: the program is killed when the calling one ends.
+ */
+int daemon_start(struct daemon *d, char *const argv[], const int *fds,
+		 unsigned int count, struct err *err)
+{
+	pid_t parent = getpid();
+
+	d->name = argv[0];
+	d->log = memfd_create(argv[0], MFD_CLOEXEC);
+	if (d->log < 0)
+		return err_sys(err, "cannot start %s", argv[0]);
+	fcntl(d->log, F_SETFL, O_APPEND);
+	d->pid = fork();
+	if (!d->pid) {
+		child(d, argv, fds, count, parent);
+		_exit(127);
+	}
+	if (d->pid < 0) {
+		d->pid = 0;
+		close(d->log);
+		return err_sys(err, "cannot start %s", argv[0]);
+	}
+	return 0;
+}
+
+/**
+ * daemon_failed() - end a program that does not do its work
+ * @d: the program
+ * @err: what we know; filled with the first line that it printed, if it did
+ */
+int daemon_failed(struct daemon *d, struct err *err)
+{
+	char line[300] = "";
+	struct err first = *err;
+	ssize_t n;
+
+	if (d->pid) {
+		kill(d->pid, SIGKILL);
+		waitpid(d->pid, NULL, 0);
+		d->pid = 0;
+	}
+	n = pread(d->log, line, sizeof(line) - 1, 0);
+	close(d->log);
+	line[n > 0 ? strcspn(line, "\n") : 0] = '\0';
+	return err_set(err, "%s failed: %s", d->name,
+		       *line ? line : first.text);
+}
+
+/**
+ * daemon_wait() - wait for a program that does one thing
+ * @d: the program
+ * @err: filled if it fails
+ */
+int daemon_wait(struct daemon *d, struct err *err)
+{
+	int status = -1;
+
+	while (waitpid(d->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	d->pid = 0;
+	err_set(err, "status %#x", status);
+	if (status)
+		return daemon_failed(d, err);
+	close(d->log);
+	return 0;
+}
+
+/**
+ * daemon_stop() - end a program, with time to put its files in order
+ * @d: the program; harmless if it does not run
+ */
+void daemon_stop(struct daemon *d)
+{
+	static const struct timespec step = { .tv_nsec = STOP_STEP_MS * 1000000L };
+	unsigned int ms;
+
+	if (!d->pid)
+		return;
+	kill(d->pid, SIGTERM);
+	for (ms = 0; !waitpid(d->pid, NULL, WNOHANG); ms += STOP_STEP_MS) {
+		if (ms >= STOP_MS)
+			kill(d->pid, SIGKILL);
+		nanosleep(&step, NULL);
+	}
+	d->pid = 0;
+	close(d->log);
+}

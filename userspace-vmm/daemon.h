@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Programs that work for a machine, and end with it.
+ */
+#ifndef DAEMON_H
+#define DAEMON_H
+
+#include <sys/types.h>
+
+#include "keel.h"
+
+struct daemon {
+	const char *name;
+	pid_t pid;		/* 0: it does not run */
+	int log;		/* what it printed */
+};
+
+int daemon_start(struct daemon *d, char *const argv[], const int *fds,
+		 unsigned int count, struct err *err);
+int daemon_wait(struct daemon *d, struct err *err);
+int daemon_failed(struct daemon *d, struct err *err);
+void daemon_stop(struct daemon *d);
+
+#endif

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Virtio: the transport's registers, rings that are right and rings that are
+ * not, disks with all their requests.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <linux/virtio_blk.h>
+
+#include "driver.h"
+#include "tap.h"
+
+#define QUEUE_SIZE 64
+#define NEEDS_RESET VIRTIO_CONFIG_S_NEEDS_RESET
+
+static struct driver d;
+static struct err err;
+
+static u8 status(void)
+{
+	return driver_read(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_STATUS, 1);
+}
+
+static void begin(int (*create)(struct virtio_host *host, const char *arg,
+				struct err *err), const char *arg)
+{
+	if (!ok(!driver_init(&d, &err) && !create(&d.host, arg, &err), "%s",
+		arg ? arg : "a device"))
+		printf("# %s\n", err.text);
+	driver_enable(&d);
+}
+
+static void set_desc(unsigned int i, u64 addr, u32 len, u16 flags, u16 next)
+{
+	driver_desc(&d, 0)[i] = (struct vring_desc){ addr, len, flags, next };
+}
+
+static void test_registers(void)
+{
+	begin(rng_create, NULL);
+	is(driver_read(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_NUMQ, 2), 1, "one queue");
+	is(driver_read(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_Q_SIZE, 2), VQ_SIZE,
+	   "its largest size");
+	driver_write(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_Q_SELECT, 2, 1);
+	is(driver_read(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_Q_SIZE, 2), 0,
+	   "no second one");
+	driver_write(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_Q_SELECT, 2, 0xffff);
+	driver_write(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1);
+	is(status(), 0, "a queue that is not there cannot be enabled");
+	driver_write(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_STATUS, 1, 3);
+	driver_write(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_STATUS, 1, 11);
+	is(status(), 3, "no features without VERSION_1");
+	driver_write(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_GFSELECT, 4, 1);
+	driver_write(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_GF, 4, 3);
+	driver_write(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_STATUS, 1, 11);
+	is(status(), 3, "none that is not offered");
+	driver_write(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_STATUS, 1, 7);
+	ok(status() & NEEDS_RESET, "not ready without features");
+	driver_write(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_STATUS, 1, 0);
+	is(status(), 0, "reset");
+	driver_write(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_Q_MSIX, 2, 2);
+	is(driver_read(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_Q_MSIX, 2), 0xffff,
+	   "a vector that is not there");
+	driver_write(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_Q_SIZE, 2, 48);
+	ok(status() & NEEDS_RESET, "a size that is no power of two");
+	is(driver_start(&d, QUEUE_SIZE, 0), 15, "a driver starts");
+	driver_write(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_Q_DESCLO, 4, 0x77000);
+	is(driver_read(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_Q_DESCLO, 4), DRIVER_DESC(0),
+	   "a ring in use stays where it is");
+	driver_end(&d);
+}
+
+static void test_places(void)
+{
+	static const struct {
+		u64 desc, avail, used;
+		const char *name;
+	} places[] = {
+		{ 0x10008, 0x14000, 0x18000, "descriptors that are not aligned" },
+		{ 0x10000, 0x14001, 0x18000, "an available ring that is not aligned" },
+		{ 0x10000, 0x14000, 0x18002, "a used ring that is not aligned" },
+		{ DRIVER_RAM - 16, 0x14000, 0x18000, "descriptors beyond the end" },
+		{ 0x10000, DRIVER_RAM - 4, 0x18000, "an available ring beyond the end" },
+		{ 0x10000, 0x14000, 0xfffffffffffffffcULL, "a used ring that wraps" },
+	};
+	size_t i;
+
+	begin(rng_create, NULL);
+	for (i = 0; i < ARRAY_SIZE(places); i++) {
+		u64 base = DRIVER_COMMON + VIRTIO_PCI_COMMON_Q_DESCLO;
+
+		driver_write(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_STATUS, 1, 0);
+		driver_write(&d, base, 8, places[i].desc);
+		driver_write(&d, base + 8, 8, places[i].avail);
+		driver_write(&d, base + 16, 8, places[i].used);
+		driver_write(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1);
+		ok((status() & NEEDS_RESET) &&
+		   !driver_read(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_Q_ENABLE, 2),
+		   "%s", places[i].name);
+	}
+	driver_end(&d);
+}
+
+/* The device must notice, want a reset, and work after it. */
+static void expect_broken(const char *name)
+{
+	driver_submit(&d, 0, QUEUE_SIZE, 0);
+	ok(!driver_wait(&d, 0, 1) && (status() & NEEDS_RESET), "%s", name);
+	is(driver_start(&d, QUEUE_SIZE, 0), 15, "... starts again");
+}
+
+static void test_rings(void)
+{
+	struct vring_desc *table;
+	unsigned int i;
+
+	begin(rng_create, NULL);
+	is(driver_start(&d, QUEUE_SIZE, 0), 15, "a driver starts");
+	set_desc(5, DRIVER_DATA, 16, VRING_DESC_F_WRITE, 0);
+	driver_submit(&d, 0, QUEUE_SIZE, 5);
+	ok(driver_wait(&d, 0, 1), "a request is served");
+	is(driver_used(&d, 0)->ring[0].id, 5, "that one");
+	is(driver_used(&d, 0)->ring[0].len, 16, "all of it");
+	is(driver_read(&d, DRIVER_MSIX + MSIX_PBA, 8), 2, "it interrupts");
+
+	table = (struct vring_desc *)(d.ram.host + DRIVER_DATA);
+	table[0] = (struct vring_desc){ DRIVER_DATA + 0x1000, 100,
+		VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 2 };
+	table[2] = (struct vring_desc){ DRIVER_DATA + 0x2000, 100, VRING_DESC_F_WRITE, 0 };
+	set_desc(0, DRIVER_DATA, 48, VRING_DESC_F_INDIRECT, 0);
+	driver_submit(&d, 0, QUEUE_SIZE, 0);
+	ok(driver_wait(&d, 0, 2), "an indirect one");
+	is(driver_used(&d, 0)->ring[1].len, 200, "both parts");
+
+	set_desc(0, DRIVER_DATA, 16, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, QUEUE_SIZE);
+	expect_broken("a next one beyond the table");
+	for (i = 0; i < 2; i++)
+		set_desc(i, DRIVER_DATA, 16, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, !i);
+	expect_broken("a circle");
+	set_desc(0, DRIVER_RAM - 8, 16, VRING_DESC_F_WRITE, 0);
+	expect_broken("a buffer that is not all memory");
+	set_desc(0, ~0ULL - 7, 16, VRING_DESC_F_WRITE, 0);
+	expect_broken("a buffer that wraps");
+	set_desc(0, DRIVER_DATA, 16, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 1);
+	set_desc(1, DRIVER_DATA, 16, 0, 0);
+	expect_broken("one to read behind one to write");
+	set_desc(0, DRIVER_DATA, 17, VRING_DESC_F_INDIRECT, 0);
+	expect_broken("a table with a part of an entry");
+	set_desc(0, DRIVER_DATA, 0, VRING_DESC_F_INDIRECT, 0);
+	expect_broken("an empty table");
+	set_desc(0, DRIVER_DATA, 16, VRING_DESC_F_INDIRECT | VRING_DESC_F_NEXT, 1);
+	expect_broken("a table with something behind it");
+	table[0] = (struct vring_desc){ DRIVER_DATA, 16, VRING_DESC_F_INDIRECT, 0 };
+	set_desc(0, DRIVER_DATA, 16, VRING_DESC_F_INDIRECT, 0);
+	expect_broken("a table in a table");
+	set_desc(0, DRIVER_RAM, 16, VRING_DESC_F_INDIRECT, 0);
+	expect_broken("a table that is not in memory");
+	*(u16 *)(d.ram.host + DRIVER_AVAIL(0) + 2) = QUEUE_SIZE;
+	expect_broken("more requests than the ring has entries");
+	driver_submit(&d, 0, QUEUE_SIZE, QUEUE_SIZE);
+	ok(!driver_wait(&d, 0, 1), "a head beyond the table");
+	driver_end(&d);
+}
+
+/* One request of a disk; the data is at DRIVER_DATA + 4096. Return: status. */
+static int request(u32 type, u64 sector, u32 len)
+{
+	static u16 done;
+	bool in = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
+	struct virtio_blk_outhdr head = { .type = type, .sector = sector };
+	u8 *state = d.ram.host + DRIVER_DATA + 64;
+
+	if (type == ~0U)
+		return done = 0;
+	memcpy(d.ram.host + DRIVER_DATA, &head, sizeof(head));
+	*state = 0xff;
+	set_desc(0, DRIVER_DATA, sizeof(head), VRING_DESC_F_NEXT, len ? 1 : 2);
+	set_desc(1, DRIVER_DATA + 4096, len, VRING_DESC_F_NEXT |
+		 (in ? VRING_DESC_F_WRITE : 0), 2);
+	set_desc(2, DRIVER_DATA + 64, 1, VRING_DESC_F_WRITE, 0);
+	driver_submit(&d, 0, QUEUE_SIZE, 0);
+	return driver_wait(&d, 0, ++done) ? *state : -1;
+}
+
+static int range_request(u32 type, u64 sector, u32 sectors, u32 flags)
+{
+	struct virtio_blk_discard_write_zeroes range = { sector, sectors, flags };
+
+	memcpy(d.ram.host + DRIVER_DATA + 4096, &range, sizeof(range));
+	return request(type, 0, sizeof(range));
+}
+
+#define DISK_SECTORS 2048
+
+static void make_file(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	bool good = !ftruncate(fd, DISK_SECTORS * 512ULL);
+	u32 i;
+
+	for (i = 0; i < DISK_SECTORS * 512 / 4; i += 128)
+		good &= pwrite(fd, &i, 4, i * 4ULL) == 4;
+	ok(good, "a file");
+	close(fd);
+}
+
+static bool all_zero(const u8 *p, size_t len)
+{
+	while (len--) {
+		if (*p++)
+			return false;
+	}
+	return true;
+}
+
+/* What every kind of disk does. */
+static void test_disk(const char *arg)
+{
+	u8 *data = d.ram.host + DRIVER_DATA + 4096;
+
+	is(driver_read(&d, DRIVER_CONFIG, 8), DISK_SECTORS, "%s: capacity", arg);
+	is(driver_start(&d, QUEUE_SIZE, 0), 15, "a driver starts");
+	request(~0U, 0, 0);
+	is(request(VIRTIO_BLK_T_IN, 7, 1024), VIRTIO_BLK_S_OK, "read");
+	is(*(u32 *)data, 7 * 128, "the right sector");
+	is(*(u32 *)(data + 512), 8 * 128, "and the next");
+	is(driver_used(&d, 0)->ring[0].len, 1025, "data and status");
+	memset(data, 0x5a, 512);
+	is(request(VIRTIO_BLK_T_OUT, 7, 512), VIRTIO_BLK_S_OK, "write");
+	is(request(VIRTIO_BLK_T_FLUSH, 0, 0), VIRTIO_BLK_S_OK, "flush");
+	memset(data, 0, 512);
+	is(request(VIRTIO_BLK_T_IN, 7, 1024), VIRTIO_BLK_S_OK, "read it back");
+	ok(data[0] == 0x5a && data[511] == 0x5a && *(u32 *)(data + 512) == 8 * 128,
+	   "what was written, and what was beside it");
+	is(request(VIRTIO_BLK_T_IN, DISK_SECTORS - 1, 512), VIRTIO_BLK_S_OK, "the last one");
+	is(request(VIRTIO_BLK_T_IN, DISK_SECTORS - 1, 1024), VIRTIO_BLK_S_IOERR,
+	   "across the end");
+	is(request(VIRTIO_BLK_T_OUT, 1ULL << 55, 512), VIRTIO_BLK_S_IOERR,
+	   "an offset that overflows");
+	is(request(77, 0, 0), VIRTIO_BLK_S_UNSUPP, "an unknown request");
+	is(request(VIRTIO_BLK_T_GET_ID, 0, 20), VIRTIO_BLK_S_OK, "its name");
+	is(range_request(VIRTIO_BLK_T_WRITE_ZEROES, 7, 8, 0), VIRTIO_BLK_S_OK, "zeroes");
+	is(request(VIRTIO_BLK_T_IN, 6, 10 * 512), VIRTIO_BLK_S_OK, "read them");
+	ok(all_zero(data + 512, 8 * 512) && *(u32 *)data == 6 * 128 &&
+	   *(u32 *)(data + 9 * 512) == 15 * 128, "those sectors and no others");
+	is(range_request(VIRTIO_BLK_T_DISCARD, 64, 64, 0), VIRTIO_BLK_S_OK, "discard");
+	is(range_request(VIRTIO_BLK_T_DISCARD, DISK_SECTORS - 1, 2, 0), VIRTIO_BLK_S_IOERR,
+	   "discard across the end");
+}
+
+static void test_raw(const char *dir)
+{
+	char path[256], arg[300];
+
+	snprintf(path, sizeof(path), "%s/disk", dir);
+	make_file(path);
+	begin(blk_create, path);
+	test_disk("raw");
+	is(request(VIRTIO_BLK_T_IN, 0, 100), VIRTIO_BLK_S_IOERR, "a part of a sector");
+	is(range_request(VIRTIO_BLK_T_DISCARD, ~0ULL, ~0U, 0), VIRTIO_BLK_S_IOERR,
+	   "a range that overflows");
+	set_desc(0, DRIVER_DATA, 16, 0, 0);
+	driver_submit(&d, 0, QUEUE_SIZE, 0);
+	ok(!driver_wait(&d, 0, 0x7777), "no room for a status breaks the queue");
+	is(driver_start(&d, QUEUE_SIZE, 1ULL << VIRTIO_RING_F_EVENT_IDX), 15, "starts again");
+	request(~0U, 0, 0);
+	is(request(VIRTIO_BLK_T_IN, 8, 512), VIRTIO_BLK_S_OK, "and works, without event index");
+	driver_end(&d);
+
+	snprintf(arg, sizeof(arg), "%s,ro", path);
+	begin(blk_create, arg);
+	is(driver_start(&d, QUEUE_SIZE, 0), 15, "a driver starts");
+	request(~0U, 0, 0);
+	is(request(VIRTIO_BLK_T_IN, 8, 512), VIRTIO_BLK_S_OK, "read");
+	is(request(VIRTIO_BLK_T_OUT, 8, 512), VIRTIO_BLK_S_IOERR, "no write");
+	is(range_request(VIRTIO_BLK_T_WRITE_ZEROES, 8, 1, 0), VIRTIO_BLK_S_IOERR,
+	   "no zeroes either");
+	driver_end(&d);
+}
+
+static void test_overlay(const char *dir)
+{
+	char arg[300];
+
+	if (access("/usr/bin/qemu-storage-daemon", X_OK)) {
+		ok(true, "an overlay # SKIP qemu-storage-daemon is not installed");
+		return;
+	}
+	snprintf(arg, sizeof(arg), "%s/disk", dir);
+	make_file(arg);
+	strcat(arg, ",overlay");
+	begin(blk_create, arg);
+	test_disk("overlay");
+	is(driver_start(&d, QUEUE_SIZE, 0), 15, "the driver starts again");
+	request(~0U, 0, 0);
+	is(request(VIRTIO_BLK_T_IN, 15, 512), VIRTIO_BLK_S_OK, "and works");
+	driver_end(&d);
+	ok(access(arg, F_OK), "nothing is left");
+}
+
+int main(void)
+{
+	char dir[] = "/tmp/keel-test-XXXXXX", path[64];
+
+	test_registers();
+	test_places();
+	test_rings();
+	ok(mkdtemp(dir), "a directory");
+	test_raw(dir);
+	test_overlay(dir);
+	snprintf(path, sizeof(path), "%s/disk", dir);
+	unlink(path);
+	rmdir(dir);
+	return tap_done();
+}

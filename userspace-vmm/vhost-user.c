@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The front-end's side of vhost-user: the kernel's vhost requests as messages
+ * to a daemon, with descriptors beside them.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "vhost.h"
+
+#define VERSION 1
+#define FLAG_REPLY 4
+#define FLAG_NEED_REPLY 8
+
+#define PROTOCOL_REPLY_ACK 3
+#define PROTOCOL_CONFIG 9
+#define NO_FD 0x100
+#define REPLY_SECONDS 60
+
+enum {
+	GET_FEATURES = 1,
+	SET_FEATURES = 2,
+	SET_OWNER = 3,
+	SET_MEM_TABLE = 5,
+	SET_VRING_NUM = 8,
+	SET_VRING_ADDR = 9,
+	SET_VRING_BASE = 10,
+	GET_VRING_BASE = 11,
+	SET_VRING_KICK = 12,
+	SET_VRING_CALL = 13,
+	GET_PROTOCOL_FEATURES = 15,
+	SET_PROTOCOL_FEATURES = 16,
+	SET_VRING_ENABLE = 18,
+	GET_CONFIG = 24,
+};
+
+#define MAX_CONFIG 256
+
+struct message {
+	struct {
+		u32 request;
+		u32 flags;
+		u32 size;
+	} head;
+	union {
+		u64 value;
+		struct vhost_vring_state state;
+		struct vhost_vring_addr addr;
+		struct {
+			u32 count;
+			u32 padding;
+			struct {
+				u64 gpa;
+				u64 size;
+				u64 user;
+				u64 offset;
+			} region[2];
+		} memory;
+		struct {
+			u32 offset;
+			u32 size;
+			u32 flags;
+			u8 bytes[MAX_CONFIG];
+		} config;
+	} body;
+} __attribute__((__packed__));
+
+static int receive(int fd, void *buf, size_t len)
+{
+	ssize_t n = len ? recv(fd, buf, len, MSG_WAITALL) : 0;
+
+	if (n == (ssize_t)len)
+		return 0;
+	if (n >= 0)
+		errno = EPIPE;
+	return -1;
+}
+
+/* Send; the answer, or the acknowledgment, replaces what was sent. */
+static int talk(struct vhost *v, struct message *m, const int *fds,
+		unsigned int count, bool answer)
+{
+	struct iovec iov = { m, sizeof(m->head) + m->head.size };
+	char control[CMSG_SPACE(2 * sizeof(int))] = { 0 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	u32 request = m->head.request;
+	struct cmsghdr *c;
+
+	m->head.flags = VERSION | (answer ? 0 : FLAG_NEED_REPLY);
+	if (count) {
+		msg.msg_control = control;
+		msg.msg_controllen = CMSG_SPACE(count * sizeof(int));
+		c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(count * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, count * sizeof(int));
+	}
+	if (sendmsg(v->fd, &msg, MSG_NOSIGNAL) != (ssize_t)iov.iov_len)
+		return -1;
+	if (receive(v->fd, &m->head, sizeof(m->head)) < 0)
+		return -1;
+	if (m->head.request != request || !(m->head.flags & FLAG_REPLY) ||
+	    m->head.size > sizeof(m->body)) {
+		errno = EPROTO;
+		return -1;
+	}
+	if (receive(v->fd, &m->body, m->head.size) < 0)
+		return -1;
+	if (!answer && m->body.value) {
+		errno = EREMOTEIO;
+		return -1;
+	}
+	return 0;
+}
+
+/* Before acknowledgments are agreed on. */
+static int tell(struct vhost *v, u32 request, u64 value, u32 size)
+{
+	struct message m = {
+		.head = { request, VERSION, size },
+		.body.value = value,
+	};
+	ssize_t len = sizeof(m.head) + size;
+
+	return send(v->fd, &m, len, MSG_NOSIGNAL) == len ? 0 : -1;
+}
+
+static int ask(struct vhost *v, u32 request, u64 *value)
+{
+	struct message m = { .head.request = request };
+	int ret = talk(v, &m, NULL, 0, true);
+
+	*value = m.body.value;
+	return ret;
+}
+
+/**
+ * vhost_user_connect() - greet a daemon
+ * @v: filled
+ * @fd: a connected socket, which is closed by vhost_close()
+ * @err: filled on failure
+ */
+int vhost_user_connect(struct vhost *v, int fd, struct err *err)
+{
+	struct timeval patience = { .tv_sec = REPLY_SECONDS };
+	u64 wanted = 1ULL << PROTOCOL_REPLY_ACK | 1ULL << PROTOCOL_CONFIG, there;
+
+	v->fd = fd;
+	v->user = true;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	if (ask(v, GET_FEATURES, &v->features) < 0 ||
+	    ask(v, GET_PROTOCOL_FEATURES, &there) < 0)
+		return err_sys(err, "vhost-user: no answer");
+	if (!(v->features >> VHOST_USER_F_PROTOCOL_FEATURES & 1) ||
+	    (there & wanted) != wanted)
+		return err_set(err, "vhost-user: the daemon is too old");
+	if (tell(v, SET_PROTOCOL_FEATURES, wanted, sizeof(u64)) < 0 ||
+	    tell(v, SET_OWNER, 0, 0) < 0)
+		return err_sys(err, "vhost-user");
+	return 0;
+}
+
+static int set_memory(struct vhost *v, const struct vhost_memory *table,
+		      const struct guest_ram *ram)
+{
+	struct message m = { .head.request = SET_MEM_TABLE };
+	int fds[2] = { ram->fd, ram->fd };
+	u32 i;
+
+	m.body.memory.count = table->nregions;
+	for (i = 0; i < table->nregions; i++) {
+		const struct vhost_memory_region *r = &table->regions[i];
+
+		m.body.memory.region[i].gpa = r->guest_phys_addr;
+		m.body.memory.region[i].size = r->memory_size;
+		m.body.memory.region[i].user = r->userspace_addr;
+		m.body.memory.region[i].offset = r->userspace_addr - (uintptr_t)ram->host;
+	}
+	m.head.size = 8 + i * sizeof(m.body.memory.region[0]);
+	return talk(v, &m, fds, i, false);
+}
+
+static int set_file(struct vhost *v, u32 request, const struct vhost_vring_file *file)
+{
+	struct message m = {
+		.head = { .request = request, .size = sizeof(u64) },
+		.body.value = file->index | (file->fd < 0 ? NO_FD : 0),
+	};
+
+	return talk(v, &m, &file->fd, file->fd >= 0, false);
+}
+
+/**
+ * vhost_user_call() - a request of the kernel's vhost
+ * @v: the daemon
+ * @request: VHOST_*
+ * @arg: as for ioctl()
+ * @ram: for VHOST_SET_MEM_TABLE
+ *
+ * Return: 0, or -1 and errno.
+ */
+int vhost_user_call(struct vhost *v, unsigned long request, void *arg,
+		    const struct guest_ram *ram)
+{
+	struct message m = { .head.request = 0 };
+	bool answer = false;
+
+	switch (request) {
+	case VHOST_SET_MEM_TABLE:
+		return set_memory(v, arg, ram);
+	case VHOST_SET_VRING_KICK:
+		return set_file(v, SET_VRING_KICK, arg);
+	case VHOST_SET_VRING_CALL:
+		return set_file(v, SET_VRING_CALL, arg);
+	case VHOST_SET_FEATURES:
+		m.head.request = SET_FEATURES;
+		break;
+	case VHOST_SET_VRING_NUM:
+		m.head.request = SET_VRING_NUM;
+		break;
+	case VHOST_SET_VRING_BASE:
+		m.head.request = SET_VRING_BASE;
+		break;
+	case VHOST_GET_VRING_BASE:
+		m.head.request = GET_VRING_BASE;
+		answer = true;
+		break;
+	case VHOST_SET_VRING_ADDR:
+		m.head.request = SET_VRING_ADDR;
+		break;
+	default:
+		errno = ENOTTY;
+		return -1;
+	}
+	/* What is exchanged is laid out as the kernel's structures are. */
+	m.head.size = _IOC_SIZE(request);
+	memcpy(&m.body, arg, m.head.size);
+	return talk(v, &m, NULL, 0, answer);
+}
+
+/**
+ * vhost_user_enable() - let the daemon look at a queue
+ * @v: the daemon
+ * @queue: which
+ */
+int vhost_user_enable(struct vhost *v, unsigned int queue)
+{
+	struct message m = {
+		.head = { .request = SET_VRING_ENABLE, .size = sizeof(m.body.state) },
+		.body.state = { queue, 1 },
+	};
+
+	return talk(v, &m, NULL, 0, false);
+}
+
+/**
+ * vhost_user_get_config() - read the device's configuration space
+ * @v: the daemon
+ * @config: filled
+ * @len: bytes
+ * @err: filled on failure
+ */
+int vhost_user_get_config(struct vhost *v, void *config, u32 len, struct err *err)
+{
+	struct message m = {
+		.head = { .request = GET_CONFIG, .size = 12 + len },
+		.body.config.size = len,
+	};
+
+	if (talk(v, &m, NULL, 0, true) < 0)
+		return err_sys(err, "vhost-user: configuration");
+	if (m.head.size < 12 + len)
+		return err_set(err, "vhost-user: the daemon's configuration is too short");
+	memcpy(config, m.body.config.bytes, len);
+	return 0;
+}

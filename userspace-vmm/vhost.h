@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Devices whose queues others serve: the kernel (vhost), or a daemon
+ * (vhost-user).
+ */
+#ifndef VHOST_H
+#define VHOST_H
+
+#include <linux/vhost.h>
+
+#include "virtio.h"
+
+/**
+ * struct vhost - who serves
+ * @fd: the kernel's device, or the daemon's socket; -1: none
+ * @user: it is a daemon
+ * @features: what it offers
+ */
+struct vhost {
+	int fd;
+	bool user;
+	u64 features;
+};
+
+int vhost_open(struct vhost *v, const char *path, struct err *err);
+int vhost_start(struct vhost *v, struct virtio_device *dev, unsigned int queues);
+void vhost_close(struct vhost *v);
+
+/* vhost-user.c; the requests are the kernel's numbers, and a few more. */
+#define VHOST_USER_F_PROTOCOL_FEATURES 30
+int vhost_user_connect(struct vhost *v, int fd, struct err *err);
+int vhost_user_call(struct vhost *v, unsigned long request, void *arg,
+		    const struct guest_ram *ram);
+int vhost_user_get_config(struct vhost *v, void *config, u32 len, struct err *err);
+int vhost_user_enable(struct vhost *v, unsigned int queue);
+
+#endif

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A disk that qemu-storage-daemon serves by vhost-user: overlays, and other
+ * formats than raw.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <linux/virtio_blk.h>
+
+#include "daemon.h"
+#include "devices.h"
+#include "disk.h"
+#include "vhost.h"
+
+#define BLK_FEATURES (1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_BLK_SIZE | \
+		      1ULL << VIRTIO_BLK_F_FLUSH | 1ULL << VIRTIO_BLK_F_RO | \
+		      1ULL << VIRTIO_BLK_F_DISCARD | 1ULL << VIRTIO_BLK_F_WRITE_ZEROES | \
+		      1ULL << VIRTIO_BLK_F_TOPOLOGY)
+
+/* Of the configuration: daemons refuse to be asked for more than they know. */
+#define CONFIG_LEN offsetof(struct virtio_blk_config, max_secure_erase_sectors)
+
+struct blk_user {
+	struct virtio_device dev;
+	struct virtio_blk_config config;
+	struct vhost vhost;
+	struct daemon daemon;
+	int file, layer;	/* held by their locks; -1: none */
+};
+
+static int start(struct virtio_device *dev)
+{
+	struct blk_user *b = (struct blk_user *)dev;
+
+	return vhost_start(&b->vhost, dev, 1);
+}
+
+/* The answer comes when nothing is under way any more. */
+static void stop(struct virtio_device *dev)
+{
+	struct blk_user *b = (struct blk_user *)dev;
+	struct vhost_vring_state state = { 0 };
+
+	vhost_user_call(&b->vhost, VHOST_GET_VRING_BASE, &state, NULL);
+}
+
+/* The daemon says nothing by itself: an answer was read meanwhile, or it is gone. */
+static void event(struct virtio_device *dev)
+{
+	char byte;
+
+	if (recv(dev->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
+		return;
+	dev->fd = -1;
+	virtio_broken(dev);
+}
+
+static void destroy(struct virtio_device *dev)
+{
+	struct blk_user *b = (struct blk_user *)dev;
+
+	vhost_close(&b->vhost);
+	daemon_stop(&b->daemon);
+	if (b->file >= 0)
+		close(b->file);
+	if (b->layer >= 0)
+		close(b->layer);
+}
+
+static const struct virtio_device_ops ops = {
+	.name = "disk",
+	.type = VIRTIO_ID_BLOCK,
+	.class = 0x018000,	/* mass storage */
+	.queues = 1,
+	.event = event,
+	.start = start,
+	.stop = stop,
+	.destroy = destroy,
+};
+
+/* A socket that the daemon listens on and we are connected to, without a name. */
+static int make_socket(int *listener, struct err *err)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof(addr);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	*listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	/* No path at all: the kernel chooses an abstract one. */
+	if (fd < 0 || *listener < 0 ||
+	    bind(*listener, (struct sockaddr *)&addr, sizeof(sa_family_t)) < 0 ||
+	    listen(*listener, 1) < 0 ||
+	    getsockname(*listener, (struct sockaddr *)&addr, &len) < 0 ||
+	    connect(fd, (struct sockaddr *)&addr, len) < 0) {
+		err_sys(err, "cannot make a socket");
+		if (fd >= 0)
+			close(fd);
+		if (*listener >= 0)
+			close(*listener);
+		return -1;
+	}
+	return fd;
+}
+
+/* A new layer: a file that is kept, or one that nobody else ever sees. */
+static int create_layer(struct blk_user *b, const struct disk *disk, struct err *err)
+{
+	const char *dir = getenv("TMPDIR"), *format = disk->format ? disk->format : "raw";
+	char path[4096], layer[64];
+	char *base = realpath(disk->path, NULL);
+	struct daemon img = { 0 };
+	int ret;
+
+	if (disk->layer) {
+		b->layer = open(disk->layer, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	} else {
+		snprintf(path, sizeof(path), "%s/keel-XXXXXX", dir ? dir : "/var/tmp");
+		b->layer = mkostemp(path, O_CLOEXEC);
+		if (b->layer >= 0)
+			unlink(path);
+	}
+	snprintf(layer, sizeof(layer), "/proc/self/fd/%d", b->layer);
+	if (b->layer < 0 || !base) {
+		ret = err_sys(err, "cannot create the overlay %s",
+			      disk->layer ? disk->layer : path);
+	} else {
+		char *const argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-b", base,
+				 "-F", (char *)format, layer, NULL };
+
+		ret = daemon_start(&img, argv, &b->layer, 1, err);
+		if (!ret)
+			ret = daemon_wait(&img, err);
+	}
+	free(base);
+	if (ret && disk->layer && b->layer >= 0)
+		unlink(disk->layer);
+	return ret;
+}
+
+static int open_files(struct blk_user *b, const struct disk *disk, struct err *err)
+{
+	b->file = disk_open(disk->path, disk->ro || disk->overlay, err);
+	if (b->file < 0)
+		return -1;
+	if (!disk->overlay)
+		return 0;
+	if ((!disk->layer || access(disk->layer, F_OK)) &&
+	    create_layer(b, disk, err) < 0)
+		return -1;
+	if (!disk->layer)
+		return 0;
+	if (b->layer >= 0)
+		close(b->layer);	/* a new one has no lock yet */
+	b->layer = disk_open(disk->layer, false, err);
+	return b->layer < 0 ? -1 : 0;
+}
+
+static int start_daemon(struct blk_user *b, const struct disk *disk, int listener,
+			struct err *err)
+{
+	const char *format = disk->format ? disk->format : "raw";
+	int fds[] = { listener, b->file, b->layer };
+	char node[512], export[128];
+	char *const argv[] = { "qemu-storage-daemon", "--blockdev", node, "--export", export, NULL };
+
+	/*
+	 * The command line says what is above what, not a header in a file
+	 * that others may have written.
+	 */
+	if (disk->overlay)
+		snprintf(node, sizeof(node),
+			 "driver=qcow2,node-name=disk,discard=unmap,file.driver=file,file.filename=/proc/self/fd/%d,backing.driver=%s,backing.read-only=on,backing.file.driver=file,backing.file.filename=/proc/self/fd/%d",
+			 b->layer, format, b->file);
+	else
+		snprintf(node, sizeof(node),
+			 "driver=%s,node-name=disk,discard=unmap,read-only=%s,file.driver=file,file.filename=/proc/self/fd/%d",
+			 format, disk->ro ? "on" : "off", b->file);
+	snprintf(export, sizeof(export),
+		 "type=vhost-user-blk,id=disk,node-name=disk,addr.type=fd,addr.str=%d,writable=%s",
+		 listener, disk->ro ? "off" : "on");
+	return daemon_start(&b->daemon, argv, fds, b->layer >= 0 ? 3 : 2, err);
+}
+
+/**
+ * blk_user_create() - a disk that is not a raw file
+ * @host: gets it
+ * @disk: what the option said
+ * @err: filled on failure
+ */
+int blk_user_create(struct virtio_host *host, const struct disk *disk, struct err *err)
+{
+	struct blk_user *b = calloc(1, sizeof(*b));
+	int fd, listener, ret;
+
+	if (!b)
+		return err_sys(err, "--disk");
+	b->dev.fd = -1;
+	b->vhost.fd = -1;
+	b->file = -1;
+	b->layer = -1;
+	b->dev.config = &b->config;
+	b->dev.config_len = CONFIG_LEN;
+	if (virtio_add(host, &b->dev, &ops, err) < 0 || open_files(b, disk, err) < 0)
+		return -1;
+	fd = make_socket(&listener, err);
+	if (fd < 0)
+		return -1;
+	ret = start_daemon(b, disk, listener, err);
+	close(listener);
+	if (ret < 0) {
+		close(fd);
+		return -1;
+	}
+	if (vhost_user_connect(&b->vhost, fd, err) < 0 ||
+	    vhost_user_get_config(&b->vhost, &b->config, CONFIG_LEN, err) < 0)
+		return daemon_failed(&b->daemon, err);
+	b->dev.fd = fd;
+	b->dev.features = (b->dev.features | BLK_FEATURES) & b->vhost.features;
+	return 0;
+}

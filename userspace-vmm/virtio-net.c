@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A network card (virtio 1.2, section 5.1) on a tap device, served by
+ * vhost-net.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <linux/virtio_net.h>
+
+#include "devices.h"
+#include "net.h"
+#include "vhost.h"
+
+#define TAP_FEATURES (1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_GUEST_CSUM | \
+		      1ULL << VIRTIO_NET_F_HOST_TSO4 | 1ULL << VIRTIO_NET_F_HOST_TSO6 | \
+		      1ULL << VIRTIO_NET_F_HOST_ECN | 1ULL << VIRTIO_NET_F_GUEST_TSO4 | \
+		      1ULL << VIRTIO_NET_F_GUEST_TSO6 | 1ULL << VIRTIO_NET_F_GUEST_ECN)
+
+struct net {
+	struct virtio_device dev;
+	struct virtio_net_config config;
+	struct vhost vhost;
+	int tap;
+};
+
+static int set_backend(struct net *net, int fd)
+{
+	struct vhost_vring_file rx = { 0, fd }, tx = { 1, fd };
+
+	return ioctl(net->vhost.fd, VHOST_NET_SET_BACKEND, &rx) |
+	       ioctl(net->vhost.fd, VHOST_NET_SET_BACKEND, &tx);
+}
+
+static int start(struct virtio_device *dev)
+{
+	static const struct {
+		unsigned int feature, offload;
+	} offloads[] = {
+		{ VIRTIO_NET_F_GUEST_CSUM, TUN_F_CSUM },
+		{ VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4 },
+		{ VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6 },
+		{ VIRTIO_NET_F_GUEST_ECN, TUN_F_TSO_ECN },
+	};
+	struct net *net = (struct net *)dev;
+	unsigned long offload = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(offloads); i++) {
+		if (virtio_has(dev, offloads[i].feature))
+			offload |= offloads[i].offload;
+	}
+	/* The guest may ask for what makes no sense without checksums. */
+	if (ioctl(net->tap, TUNSETOFFLOAD, offload) < 0 ||
+	    vhost_start(&net->vhost, dev, 2) < 0)
+		return -1;
+	return set_backend(net, net->tap);
+}
+
+static void stop(struct virtio_device *dev)
+{
+	set_backend((struct net *)dev, -1);
+}
+
+static void destroy(struct virtio_device *dev)
+{
+	struct net *net = (struct net *)dev;
+
+	vhost_close(&net->vhost);
+	if (net->tap >= 0)
+		close(net->tap);
+}
+
+static const struct virtio_device_ops ops = {
+	.name = "net",
+	.type = VIRTIO_ID_NET,
+	.class = 0x020000,	/* Ethernet */
+	.queues = 2,
+	.start = start,
+	.stop = stop,
+	.destroy = destroy,
+};
+
+static int open_tap(struct net *net, const char *name, struct err *err)
+{
+	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	int header = sizeof(struct virtio_net_hdr_v1);
+
+	if (strlen(name) >= sizeof(ifr.ifr_name))
+		return err_set(err, "--net tap=%s: a name has at most %zu characters",
+			       name, sizeof(ifr.ifr_name) - 1);
+	strcpy(ifr.ifr_name, name);
+	net->tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (net->tap < 0)
+		return err_sys(err, "cannot open /dev/net/tun; try: sudo modprobe tun");
+	if (ioctl(net->tap, TUNSETIFF, &ifr) < 0)
+		return err_sys(err, "cannot use tap device %s%s", name, errno == EPERM ?
+			       "; try: sudo ip tuntap add NAME mode tap user $USER" : "");
+	if (ioctl(net->tap, TUNSETVNETHDRSZ, &header) < 0)
+		return err_sys(err, "tap device %s", name);
+	return 0;
+}
+
+/**
+ * net_mac() - an address that a machine keeps
+ * @host: has its name
+ * @name: of the card; the host's name for it
+ * @mac: filled: locally administered, not a group
+ */
+void net_mac(const struct virtio_host *host, const char *name, u8 mac[6])
+{
+	const char *const parts[] = { host->machine ? host->machine : "", "/", name };
+	u64 hash = 0xcbf29ce484222325ULL;	/* FNV-1a */
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(parts); i++) {
+		const char *s = parts[i];
+
+		while (*s)
+			hash = (hash ^ (u8)*s++) * 0x100000001b3ULL;
+	}
+	memcpy(mac, &hash, 6);
+	mac[0] = (mac[0] & ~1) | 2;
+}
+
+static int tap_create(struct virtio_host *host, const char *name, struct err *err)
+{
+	struct net *net = calloc(1, sizeof(*net));
+
+	if (!net)
+		return err_sys(err, "--net");
+	net->dev.fd = -1;
+	net->vhost.fd = -1;
+	net->tap = -1;
+	net_mac(host, name, net->config.mac);
+	net->dev.config = &net->config;
+	net->dev.config_len = sizeof(net->config.mac);
+	if (virtio_add(host, &net->dev, &ops, err) < 0 ||
+	    open_tap(net, name, err) < 0 ||
+	    vhost_open(&net->vhost, "/dev/vhost-net", err) < 0)
+		return -1;
+	net->dev.features |= 1ULL << VIRTIO_NET_F_MRG_RXBUF;
+	net->dev.features &= net->vhost.features;
+	net->dev.features |= TAP_FEATURES | 1ULL << VIRTIO_NET_F_MAC;
+	return 0;
+}
+
+/**
+ * net_create() - --net
+ * @host: gets it
+ * @arg: the option's argument
+ * @err: filled on failure
+ */
+int net_create(struct virtio_host *host, const char *arg, struct err *err)
+{
+	if (!strncmp(arg, "tap=", 4) && arg[4])
+		return tap_create(host, arg + 4, err);
+	return err_set(err, "--net %s: give tap=NAME", arg);
+}

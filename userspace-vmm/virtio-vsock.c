@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Sockets between host and guest (virtio 1.2, section 5.10), by vhost-vsock.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <linux/virtio_vsock.h>
+
+#include "devices.h"
+#include "vhost.h"
+
+struct vsock {
+	struct virtio_device dev;
+	struct virtio_vsock_config config;
+	struct vhost vhost;
+};
+
+static int run(struct vsock *s, int on)
+{
+	return ioctl(s->vhost.fd, VHOST_VSOCK_SET_RUNNING, &on);
+}
+
+/* The third queue is for events, of which there are none without migration. */
+static int start(struct virtio_device *dev)
+{
+	struct vsock *s = (struct vsock *)dev;
+
+	return vhost_start(&s->vhost, dev, 2) < 0 ? -1 : run(s, 1);
+}
+
+static void stop(struct virtio_device *dev)
+{
+	run((struct vsock *)dev, 0);
+}
+
+static void destroy(struct virtio_device *dev)
+{
+	vhost_close(&((struct vsock *)dev)->vhost);
+}
+
+static const struct virtio_device_ops ops = {
+	.name = "vsock",
+	.type = VIRTIO_ID_VSOCK,
+	.class = 0x028000,	/* network, other */
+	.queues = 3,
+	.start = start,
+	.stop = stop,
+	.destroy = destroy,
+};
+
+int vsock_create(struct virtio_host *host, const char *arg, struct err *err)
+{
+	struct vsock *s;
+	u64 cid;
+	char *end;
+
+	/* 0 to 2 are the hypervisor, the machine itself and the host. */
+	cid = strtoull(arg, &end, 10);
+	if (*end || end == arg || cid < 3 || cid > 0xfffffffe)
+		return err_set(err, "--vsock %s: give a number from 3 on, one for each machine",
+			       arg);
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return err_sys(err, "--vsock");
+	s->dev.fd = -1;
+	s->vhost.fd = -1;
+	s->config.guest_cid = cid;
+	s->dev.config = &s->config;
+	s->dev.config_len = sizeof(s->config);
+	if (virtio_add(host, &s->dev, &ops, err) < 0 ||
+	    vhost_open(&s->vhost, "/dev/vhost-vsock", err) < 0)
+		return -1;
+	s->dev.features &= s->vhost.features;
+	if (ioctl(s->vhost.fd, VHOST_VSOCK_SET_GUEST_CID, &cid) < 0)
+		return errno == EADDRINUSE ?
+			err_set(err, "--vsock %s: another machine has this number", arg) :
+			err_sys(err, "--vsock %s", arg);
+	return 0;
+}
