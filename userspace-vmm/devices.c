@@ -42,6 +42,8 @@ int devices_create(struct virtio_host *host, const struct run_config *cfg,
 		[DEVICE_DISK] = blk_create,
 		[DEVICE_NET] = net_create,
 		[DEVICE_RNG] = rng_create,
+		[DEVICE_CONSOLE] = console_create,
+		[DEVICE_BALLOON] = balloon_create,
 		[DEVICE_VSOCK] = vsock_create,
 	};
 	unsigned int i;

@@ -48,7 +48,10 @@ static const char run_help[] =
 "  -s, --serial WHERE   stdio, none, or file:PATH (output only) [stdio]\n"
 "      --disk FILE[,ro][,overlay[=FILE]][,format=FORMAT]\n"
 "                       a disk, /dev/vda and so on; may be repeated\n"
-"      --net tap=NAME   a network card; may be repeated\n"
+"      --net tap=NAME | user[,forward=HOSTPORT:GUESTPORT]...\n"
+"                       a network card; may be repeated\n"
+"      --console WHERE  /dev/hvc0 on file:PATH or unix:PATH\n"
+"      --balloon MIB    take free memory back, and that much in any case\n"
 "      --vsock CID      sockets between host and guest\n"
 "      --rng            give the guest random numbers\n"
 "  -t, --timeout S      end the guest after S seconds\n"
@@ -194,6 +197,8 @@ static const struct option run_options[] = {
 	{ "timeout", required_argument, NULL, 't' },
 	{ "disk", required_argument, NULL, OPT_DEVICE + DEVICE_DISK },
 	{ "net", required_argument, NULL, OPT_DEVICE + DEVICE_NET },
+	{ "console", required_argument, NULL, OPT_DEVICE + DEVICE_CONSOLE },
+	{ "balloon", required_argument, NULL, OPT_DEVICE + DEVICE_BALLOON },
 	{ "vsock", required_argument, NULL, OPT_DEVICE + DEVICE_VSOCK },
 	{ "rng", no_argument, NULL, OPT_DEVICE + DEVICE_RNG },
 	{ "stats", no_argument, NULL, OPT_STATS },

@@ -9,4 +9,7 @@
 
 void net_mac(const struct virtio_host *host, const char *name, u8 mac[6]);
 
+/* virtio-net-user.c */
+int net_user_create(struct virtio_host *host, const char *options, struct err *err);
+
 #endif

@@ -160,5 +160,7 @@ int net_create(struct virtio_host *host, const char *arg, struct err *err)
 {
 	if (!strncmp(arg, "tap=", 4) && arg[4])
 		return tap_create(host, arg + 4, err);
-	return err_set(err, "--net %s: give tap=NAME", arg);
+	if (!strcmp(arg, "user") || !strncmp(arg, "user,", 5))
+		return net_user_create(host, arg + (arg[4] ? 5 : 4), err);
+	return err_set(err, "--net %s: give tap=NAME, or user", arg);
 }

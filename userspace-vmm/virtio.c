@@ -118,7 +118,7 @@ void virtio_poll_again(struct virtio_device *dev)
 static void *serve(void *arg)
 {
 	struct virtio_device *dev = arg;
-	struct pollfd fds[VIRTIO_QUEUES + 2];
+	struct pollfd fds[VIRTIO_QUEUES + 3];
 	unsigned int i, n = dev->ops->queues;
 	u64 count;
 
@@ -130,8 +130,10 @@ static void *serve(void *arg)
 		fds[n] = (struct pollfd){ dev->wake_fd, POLLIN, 0 };
 		fds[n + 1] = (struct pollfd){ virtio_running(dev) ? dev->fd : -1,
 					      POLLIN, 0 };
+		fds[n + 2] = (struct pollfd){ virtio_running(dev) ? dev->out_fd : -1,
+					      POLLOUT, 0 };
 		pthread_mutex_unlock(&dev->lock);
-		poll(fds, n + 2, -1);
+		poll(fds, n + 3, -1);
 		pthread_mutex_lock(&dev->lock);
 		dev->budget = VQ_SIZE;
 		for (i = 0; i <= n; i++) {
@@ -141,7 +143,7 @@ static void *serve(void *arg)
 			if (i < n && virtio_running(dev) && dev->queue[i].enabled)
 				dev->ops->process(dev, i);
 		}
-		if (fds[n + 1].revents && virtio_running(dev))
+		if ((fds[n + 1].revents || fds[n + 2].revents) && virtio_running(dev))
 			dev->ops->event(dev);
 	}
 	pthread_mutex_unlock(&dev->lock);
@@ -406,6 +408,7 @@ int virtio_add(struct virtio_host *host, struct virtio_device *dev,
 	u16 device = DEVICE_MODERN + ops->type;
 	unsigned int i;
 
+	dev->out_fd = -1;
 	dev->ops = ops;
 	dev->host = host;
 	dev->features |= TRANSPORT_FEATURES;

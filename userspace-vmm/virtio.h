@@ -74,7 +74,7 @@ struct virtio_device;
  * @class: PCI class
  * @queues: how many, VIRTIO_QUEUES at most
  * @process: the guest has kicked a queue
- * @event: virtio_device.fd is readable
+ * @event: virtio_device.fd is readable, or out_fd writable
  * @start: the driver is ready, and has chosen features; 0, or -1: it failed
  * @stop: the driver resets the device: forget all requests
  * @write_config: a store to the configuration
@@ -102,6 +102,7 @@ struct virtio_device_ops {
  * @features: what is offered
  * @config: the device's configuration space
  * @fd: polled while the driver is ready, for @event; -1: none
+ * @out_fd: one that has to become writable; -1: none
  */
 struct virtio_device {
 	struct pci_device pci;
@@ -112,8 +113,9 @@ struct virtio_device {
 	void *config;
 	size_t config_len;
 	int fd;
+	int out_fd;
 
-	pthread_mutex_t lock;	/* everything below */
+	pthread_mutex_t lock;	/* everything below, and both fds */
 	u64 driver_features;
 	u32 feature_select[2];	/* device's, driver's */
 	u8 status;

@@ -4,7 +4,10 @@
  * not, disks with all their requests.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <linux/virtio_blk.h>
 
@@ -299,16 +302,79 @@ static void test_overlay(const char *dir)
 	ok(access(arg, F_OK), "nothing is left");
 }
 
+static void test_balloon(void)
+{
+	u32 pfns[] = { 0x120000 >> 12, 0xfffffff0, 0x122000 >> 12 };
+
+	begin(balloon_create, "1");
+	is(driver_read(&d, DRIVER_CONFIG, 4), 256, "pages that are wanted");
+	driver_write(&d, DRIVER_CONFIG + 4, 4, 3);
+	is(driver_read(&d, DRIVER_CONFIG + 4, 4), 3, "pages that the driver says it gave");
+	is(driver_start(&d, QUEUE_SIZE, 0), 15, "a driver starts");
+	memset(d.ram.host + 0x120000, 0x77, 0x8000);
+	memcpy(d.ram.host + DRIVER_DATA, pfns, sizeof(pfns));
+	set_desc(0, DRIVER_DATA, sizeof(pfns), 0, 0);
+	driver_submit(&d, 0, QUEUE_SIZE, 0);
+	ok(driver_wait(&d, 0, 1), "pages, one of which is no memory");
+	ok(all_zero(d.ram.host + 0x120000, 4096) && all_zero(d.ram.host + 0x122000, 4096) &&
+	   d.ram.host[0x121000] == 0x77, "those are given back");
+	driver_desc(&d, 2)[0] = (struct vring_desc){ 0x123800, 0x2000, VRING_DESC_F_WRITE, 0 };
+	driver_submit(&d, 2, QUEUE_SIZE, 0);
+	ok(driver_wait(&d, 2, 1), "a report of what is free");
+	ok(d.ram.host[0x123fff] == 0x77 && all_zero(d.ram.host + 0x124000, 4096) &&
+	   d.ram.host[0x125000] == 0x77, "whole pages are given back");
+	driver_end(&d);
+	ok(balloon_create(&d.host, "2", &err) < 0, "all of the memory is too much");
+}
+
+static void test_console(const char *dir)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), end;
+	char arg[100], buf[16] = "";
+
+	snprintf(arg, sizeof(arg), "unix:%s/socket", dir);
+	strcpy(addr.sun_path, arg + 5);
+	ok(!bind(listener, (struct sockaddr *)&addr, sizeof(addr)) && !listen(listener, 1),
+	   "somebody listens");
+	begin(console_create, arg);
+	end = accept(listener, NULL, NULL);
+	is(driver_start(&d, QUEUE_SIZE, 0), 15, "a driver starts");
+	ok(write(end, "hello", 5) == 5, "input without room");
+	poll(NULL, 0, 20);
+	set_desc(0, DRIVER_DATA, 3, VRING_DESC_F_WRITE, 0);
+	driver_submit(&d, 0, QUEUE_SIZE, 0);
+	ok(driver_wait(&d, 0, 1), "room for a part");
+	is(driver_used(&d, 0)->ring[0].len, 3, "which is filled");
+	driver_submit(&d, 0, QUEUE_SIZE, 0);
+	ok(driver_wait(&d, 0, 2) && !memcmp(d.ram.host + DRIVER_DATA, "lo", 2), "the rest");
+	driver_desc(&d, 1)[0] = (struct vring_desc){ DRIVER_DATA, 2, 0, 0 };
+	driver_submit(&d, 1, QUEUE_SIZE, 0);
+	ok(driver_wait(&d, 1, 1) && read(end, buf, sizeof(buf)) == 2 && !strcmp(buf, "lo"),
+	   "output");
+	close(end);
+	driver_submit(&d, 1, QUEUE_SIZE, 0);
+	ok(driver_wait(&d, 1, 2), "output to nobody");
+	close(listener);
+	driver_end(&d);
+	unlink(addr.sun_path);
+	ok(console_create(&d.host, "here", &err) < 0, "neither file nor socket");
+	virtio_remove_all(&d.host);
+}
+
 int main(void)
 {
 	char dir[] = "/tmp/keel-test-XXXXXX", path[64];
 
+	signal(SIGPIPE, SIG_IGN);	/* as machine.c does */
 	test_registers();
 	test_places();
 	test_rings();
 	ok(mkdtemp(dir), "a directory");
 	test_raw(dir);
 	test_overlay(dir);
+	test_balloon();
+	test_console(dir);
 	snprintf(path, sizeof(path), "%s/disk", dir);
 	unlink(path);
 	rmdir(dir);

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A network card that needs no privilege: passt turns its frames into sockets
+ * of the host. They travel on a stream, each behind its length (32 bits,
+ * big-endian).
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <linux/virtio_net.h>
+
+#include "daemon.h"
+#include "devices.h"
+#include "net.h"
+
+#define RX 0
+#define TX 1
+#define FRAME_MAX 65535
+#define MAX_FORWARDS 16
+
+struct net_user {
+	struct virtio_device dev;
+	struct virtio_net_config config;
+	struct daemon daemon;
+	int socket;
+	u8 in[4 + FRAME_MAX];	/* lengths and frames, the first one from its start */
+	size_t in_len;
+	u8 out[4 + FRAME_MAX];	/* of a frame that was sent in part */
+	size_t out_len;
+};
+
+/* Length of the first frame, when all of it is there; otherwise 0. */
+static size_t whole_frame(struct net_user *net)
+{
+	u32 len;
+
+	if (net->in_len < sizeof(len))
+		return 0;
+	memcpy(&len, net->in, sizeof(len));
+	len = ntohl(len);
+	if (len > FRAME_MAX) {
+		virtio_broken(&net->dev);	/* whatever that is, it is not passt */
+		return 0;
+	}
+	return len <= net->in_len - sizeof(len) ? len : 0;
+}
+
+/* Return: false if the guest has to make room first. */
+static bool deliver(struct net_user *net, size_t len)
+{
+	struct virtio_net_hdr_v1 head = { .num_buffers = 1 };
+	struct vq_chain chain;
+	u32 written = 0;
+
+	if (!virtio_pop(&net->dev, RX, &chain))
+		return false;
+	if (vq_len(chain.iov + chain.out, chain.in) >= sizeof(head) + len) {
+		written = vq_write(&chain, &head, sizeof(head));
+		written += vq_write(&chain, net->in + 4, len);
+	}
+	virtio_push(&net->dev, RX, &chain, written);
+	net->in_len -= 4 + len;
+	memmove(net->in, net->in + 4 + len, net->in_len);
+	return true;
+}
+
+static void receive(struct net_user *net)
+{
+	size_t len;
+	ssize_t n;
+
+	for (;;) {
+		while ((len = whole_frame(net))) {
+			/* Without room nothing is read until there is a kick. */
+			net->dev.fd = deliver(net, len) ? net->socket : -1;
+			if (net->dev.fd < 0)
+				return;
+		}
+		n = recv(net->socket, net->in + net->in_len,
+			 sizeof(net->in) - net->in_len, MSG_DONTWAIT);
+		if (n < 0)
+			return;
+		if (!n) {
+			net->dev.fd = -1;
+			virtio_broken(&net->dev);	/* passt is gone */
+			return;
+		}
+		net->in_len += n;
+	}
+}
+
+static bool flush(struct net_user *net)
+{
+	ssize_t n = send(net->socket, net->out, net->out_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (n > 0) {
+		net->out_len -= n;
+		memmove(net->out, net->out + n, net->out_len);
+	}
+	return !net->out_len;
+}
+
+/* As on any network, what finds no room is lost. */
+static void transmit(struct net_user *net, struct vq_chain *chain)
+{
+	struct virtio_net_hdr_v1 head;
+	size_t len;
+	u32 prefix;
+
+	if (vq_read(chain, &head, sizeof(head)) != sizeof(head) ||
+	    (net->out_len && !flush(net)))
+		return;
+	len = vq_read(chain, net->out + 4, FRAME_MAX);
+	if (!len || vq_len(chain->iov, chain->out))
+		return;
+	prefix = htonl(len);
+	memcpy(net->out, &prefix, 4);
+	net->out_len = 4 + len;
+	if (!flush(net) && net->out_len == 4 + len)
+		net->out_len = 0;
+}
+
+static void process(struct virtio_device *dev, unsigned int queue)
+{
+	struct net_user *net = (struct net_user *)dev;
+	struct vq_chain chain;
+
+	if (queue == RX) {
+		receive(net);
+		return;
+	}
+	while (virtio_pop(dev, queue, &chain)) {
+		transmit(net, &chain);
+		virtio_push(dev, queue, &chain, 0);
+	}
+}
+
+static void event(struct virtio_device *dev)
+{
+	receive((struct net_user *)dev);
+}
+
+static void destroy(struct virtio_device *dev)
+{
+	struct net_user *net = (struct net_user *)dev;
+
+	if (net->socket >= 0)
+		close(net->socket);
+	daemon_stop(&net->daemon);
+}
+
+static const struct virtio_device_ops ops = {
+	.name = "net",
+	.type = VIRTIO_ID_NET,
+	.class = 0x020000,	/* Ethernet */
+	.queues = 2,
+	.process = process,
+	.event = event,
+	.destroy = destroy,
+};
+
+/* Frames of the usual size: the guest's buffers have no room for others. */
+static int start_passt(struct net_user *net, char *options, struct err *err)
+{
+	static char *const tokens[] = { "forward", NULL };
+	char fd[16], *argv[9 + 2 * MAX_FORWARDS] = {
+		"passt", "--foreground", "--quiet", "--mtu", "1500", "--fd", fd,
+	};
+	unsigned int n = 7, forwards = 0;
+	int pair[2], ret;
+
+	while (*options) {
+		const char *at = options;
+		char *value;
+
+		if (getsubopt(&options, tokens, &value) < 0 || !value || !*value ||
+		    forwards++ == MAX_FORWARDS)
+			return err_set(err, "--net user: what is %s? Known is forward=HOSTPORT:GUESTPORT",
+				       at);
+		argv[n++] = "--tcp-ports";
+		argv[n++] = value;
+	}
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_sys(err, "cannot make a socket");
+	net->socket = pair[0];
+	snprintf(fd, sizeof(fd), "%d", pair[1]);
+	ret = daemon_start(&net->daemon, argv, &pair[1], 1, err);
+	close(pair[1]);
+	return ret;
+}
+
+/**
+ * net_user_create() - --net user[,forward=HOSTPORT:GUESTPORT]...
+ * @host: gets it
+ * @options: what follows "user," in the option
+ * @err: filled on failure
+ */
+int net_user_create(struct virtio_host *host, const char *options, struct err *err)
+{
+	struct net_user *net = calloc(1, sizeof(*net));
+	char *copy = strdup(options);
+	int ret;
+
+	if (!net || !copy) {
+		free(net);
+		free(copy);
+		return err_sys(err, "--net");
+	}
+	net->socket = -1;
+	net_mac(host, "user", net->config.mac);
+	net->dev.config = &net->config;
+	net->dev.config_len = sizeof(net->config.mac);
+	net->dev.features = 1ULL << VIRTIO_NET_F_MAC;
+	net->dev.fd = -1;
+	ret = virtio_add(host, &net->dev, &ops, err);
+	if (!ret)
+		ret = start_passt(net, copy, err);
+	net->dev.fd = net->socket;
+	free(copy);
+	return ret;
+}
