@@ -3,6 +3,7 @@
  * A disk that qemu-storage-daemon serves by vhost-user: overlays, and other
  * formats than raw.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,7 +56,7 @@ static void event(struct virtio_device *dev)
 {
 	char byte;
 
-	if (recv(dev->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
+	if (recv(dev->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN)
 		return;
 	dev->fd = -1;
 	virtio_broken(dev);

@@ -42,7 +42,7 @@ static size_t whole_frame(struct net_user *net)
 		return 0;
 	memcpy(&len, net->in, sizeof(len));
 	len = ntohl(len);
-	if (len > FRAME_MAX) {
+	if (!len || len > FRAME_MAX) {
 		virtio_broken(&net->dev);	/* whatever that is, it is not passt */
 		return 0;
 	}
@@ -82,9 +82,9 @@ static void receive(struct net_user *net)
 		}
 		n = recv(net->socket, net->in + net->in_len,
 			 sizeof(net->in) - net->in_len, MSG_DONTWAIT);
-		if (n < 0)
+		if (n < 0 && errno == EAGAIN)
 			return;
-		if (!n) {
+		if (n <= 0) {
 			net->dev.fd = -1;
 			virtio_broken(&net->dev);	/* passt is gone */
 			return;

@@ -284,7 +284,9 @@ static void test_raw(const char *dir)
 
 static void test_overlay(const char *dir)
 {
+	FILE *children;
 	char arg[300];
+	int pid = 0;
 
 	if (access("/usr/bin/qemu-storage-daemon", X_OK)) {
 		ok(true, "an overlay # SKIP qemu-storage-daemon is not installed");
@@ -298,6 +300,12 @@ static void test_overlay(const char *dir)
 	is(driver_start(&d, QUEUE_SIZE, 0), 15, "the driver starts again");
 	request(~0U, 0, 0);
 	is(request(VIRTIO_BLK_T_IN, 15, 512), VIRTIO_BLK_S_OK, "and works");
+	children = fopen("/proc/thread-self/children", "re");
+	ok(children && fscanf(children, "%d", &pid) == 1 && !kill(pid, SIGKILL),
+	   "the daemon dies");
+	fclose(children);
+	ok(!driver_wait(&d, 0, 0x7777) && (status() & NEEDS_RESET), "the device wants a reset");
+	ok(driver_start(&d, QUEUE_SIZE, 0) & NEEDS_RESET, "and does not come back");
 	driver_end(&d);
 	ok(access(arg, F_OK), "nothing is left");
 }
