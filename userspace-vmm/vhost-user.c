@@ -207,40 +207,33 @@ static int set_file(struct vhost *v, u32 request, const struct vhost_vring_file 
 int vhost_user_call(struct vhost *v, unsigned long request, void *arg,
 		    const struct guest_ram *ram)
 {
+	static const struct {
+		unsigned long ioctl;
+		u32 request;
+	} same[] = {
+		{ VHOST_SET_FEATURES, SET_FEATURES },
+		{ VHOST_SET_VRING_NUM, SET_VRING_NUM },
+		{ VHOST_SET_VRING_ADDR, SET_VRING_ADDR },
+		{ VHOST_SET_VRING_BASE, SET_VRING_BASE },
+		{ VHOST_GET_VRING_BASE, GET_VRING_BASE },
+	};
 	struct message m = { .head.request = 0 };
-	bool answer = false;
+	size_t i;
 
-	switch (request) {
-	case VHOST_SET_MEM_TABLE:
+	if (request == VHOST_SET_MEM_TABLE)
 		return set_memory(v, arg, ram);
-	case VHOST_SET_VRING_KICK:
+	if (request == VHOST_SET_VRING_KICK)
 		return set_file(v, SET_VRING_KICK, arg);
-	case VHOST_SET_VRING_CALL:
+	if (request == VHOST_SET_VRING_CALL)
 		return set_file(v, SET_VRING_CALL, arg);
-	case VHOST_SET_FEATURES:
-		m.head.request = SET_FEATURES;
-		break;
-	case VHOST_SET_VRING_NUM:
-		m.head.request = SET_VRING_NUM;
-		break;
-	case VHOST_SET_VRING_BASE:
-		m.head.request = SET_VRING_BASE;
-		break;
-	case VHOST_GET_VRING_BASE:
-		m.head.request = GET_VRING_BASE;
-		answer = true;
-		break;
-	case VHOST_SET_VRING_ADDR:
-		m.head.request = SET_VRING_ADDR;
-		break;
-	default:
-		errno = ENOTTY;
-		return -1;
+	for (i = 0; i < ARRAY_SIZE(same); i++) {
+		if (same[i].ioctl == request)
+			m.head.request = same[i].request;
 	}
 	/* What is exchanged is laid out as the kernel's structures are. */
 	m.head.size = _IOC_SIZE(request);
 	memcpy(&m.body, arg, m.head.size);
-	return talk(v, &m, NULL, 0, answer);
+	return talk(v, &m, NULL, 0, request == VHOST_GET_VRING_BASE);
 }
 
 /**
