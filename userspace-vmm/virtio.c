@@ -186,12 +186,13 @@ static void reset(struct virtio_device *dev)
 	dev->driver_features = 0;
 	dev->config_vector = VIRTIO_MSI_NO_VECTOR;
 	dev->queue_select = 0;
-	for (i = 0; i < dev->ops->queues; i++)
-		dev->queue[i] = (struct virtio_queue){
-			.kick_fd = dev->queue[i].kick_fd,
-			.size = VQ_SIZE,
-			.vector = VIRTIO_MSI_NO_VECTOR,
-		};
+	/* kick_fd is constant: bar_map() reads it without the lock. */
+	for (i = 0; i < dev->ops->queues; i++) {
+		dev->queue[i].size = VQ_SIZE;
+		dev->queue[i].enabled = false;
+		dev->queue[i].vector = VIRTIO_MSI_NO_VECTOR;
+		memset(dev->queue[i].gpa, 0, sizeof(dev->queue[i].gpa));
+	}
 }
 
 static void set_status(struct virtio_device *dev, u8 status)
