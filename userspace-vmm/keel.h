@@ -79,7 +79,9 @@ struct device_option {
 	const char *arg;
 };
 
+/* What the options of all commands say; main.c has the table. */
 struct run_config {
+	const char *name;
 	const char *kernel;
 	const char *initrd;
 	const char *append;
@@ -93,6 +95,10 @@ struct run_config {
 	unsigned int device_count;
 	bool stats;
 	bool verbose;
+	bool json;
+	const char *root;
+	const char *config;
+	const char *args[2];	/* what is no option */
 };
 
 /* The largest xAPIC id is 254; the guest's ACPI tables use xAPIC entries. */
@@ -103,7 +109,10 @@ int device_open(const char *path, struct err *err);
 
 int parse_size(const char *text, u64 *bytes);
 
-int cmd_run(const struct run_config *cfg);
+/* Say what is wrong, with the command's name, and return @status. */
+int fail(int status, const char *fmt, ...) __printf(2, 3);
+
+int cmd_run(struct run_config *cfg);
 int cmd_doctor(const char *root, const char *device, bool json);
 
 #endif

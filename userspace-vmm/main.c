@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The `keel` command: subcommands, their options, and the one place
- * where errors are printed and turned into an exit status.
+ * The `keel` command: its subcommands, one table with the options of all
+ * of them, and the one place where errors are printed.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -10,9 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "machine.h"
+#include "keel.h"
 
 #ifndef KEEL_VERSION
 #define KEEL_VERSION "unknown"
@@ -20,72 +21,19 @@
 
 #define DEFAULT_APPEND "console=ttyS0"
 #define DEFAULT_MEM (512 * MIB)
+#define CONFIG_MAX (64 * KIB)
 
-static const char main_help[] =
-"Usage: keel COMMAND [OPTION]...\n"
-"Run virtual machines on the keel hypervisor.\n"
-"\n"
-"Commands:\n"
-"  run      boot a Linux kernel as a guest on this terminal\n"
-"  doctor   check what this machine needs to run keel\n"
-"\n"
-"Options:\n"
-"  -h, --help      this text; `keel COMMAND --help` tells about a command\n"
-"  -V, --version   print the version\n"
-"\n"
-"Manual pages: keel(1), keel-run(1), keel-doctor(1).\n";
+/* The subcommand at work, for messages. */
+static const char *command_name = "";
 
-static const char run_help[] =
-"Usage: keel run --kernel FILE [OPTION]...\n"
-"Boot a Linux kernel as a guest, its serial port on this terminal.\n"
-"\n"
-"  -k, --kernel FILE    bzImage (/boot/vmlinuz-*), or ELF file with a PVH note\n"
-"  -i, --initrd FILE    initial ramdisk\n"
-"  -a, --append STRING  kernel command line [" DEFAULT_APPEND "]\n"
-"  -m, --mem SIZE       memory, in MiB or with suffix K, M, G, T [512M]\n"
-"  -c, --cpus N         virtual processors [1]\n"
-"  -d, --device NODE    /dev/keel, or /dev/kvm for stock KVM [/dev/keel]\n"
-"  -s, --serial WHERE   stdio, none, or file:PATH (output only) [stdio]\n"
-"      --disk FILE[,ro][,overlay[=FILE]][,format=FORMAT]\n"
-"                       a disk, /dev/vda and so on; may be repeated\n"
-"      --net tap=NAME | user[,forward=HOSTPORT:GUESTPORT]...\n"
-"                       a network card; may be repeated\n"
-"      --console WHERE  /dev/hvc0 on file:PATH or unix:PATH\n"
-"      --balloon MIB    take free memory back, and that much in any case\n"
-"      --vsock CID      sockets between host and guest\n"
-"      --rng            give the guest random numbers\n"
-"  -t, --timeout S      end the guest after S seconds\n"
-"      --stats          count exits, print them at the end\n"
-"  -v, --verbose        print the registers when the guest is ended\n"
-"  -h, --help           this text\n"
-"\n"
-"Keys: Ctrl-A x quits, Ctrl-A p presses the power button, Ctrl-A h tells more.\n"
-"\n"
-"Exit status:\n"
-"    0  the guest powered off\n"
-"    1  error, explained in one line\n"
-"    2  wrong usage\n"
-"    3  the guest asked for a reboot\n"
-"    4  the guest's processor shut down (triple fault)\n"
-"    5  --timeout ran out\n"
-"    6  ended with Ctrl-A x\n"
-"  128+N  ended by signal N\n";
-
-static const char doctor_help[] =
-"Usage: keel doctor [OPTION]...\n"
-"Check every requirement of keel and tell what to do about those not met.\n"
-"\n"
-"  -d, --device NODE    the device node to check [/dev/keel]\n"
-"  -j, --json           print the results as JSON\n"
-"      --root DIR       look at a tree copied from another machine\n"
-"  -h, --help           this text\n"
-"\n"
-"Exit status: 0 if every must-have is met, 1 if not, 2 for wrong usage.\n";
-
-static int fail(int status, const char *command, const char *fmt, ...) __printf(3, 4);
-
-/* The one place where an error becomes visible. */
-static int fail(int status, const char *command, const char *fmt, ...)
+/**
+ * fail() - the one place where an error becomes visible
+ * @status: the exit status
+ * @fmt: printf format: one line that a person can act on
+ *
+ * Return: @status.
+ */
+int fail(int status, const char *fmt, ...)
 {
 	struct err err;
 	va_list ap;
@@ -93,17 +41,9 @@ static int fail(int status, const char *command, const char *fmt, ...)
 	va_start(ap, fmt);
 	err_vset(&err, fmt, ap);
 	va_end(ap);
-	fprintf(stderr, "keel%s%s: %s\n", *command ? " " : "", command,
+	fprintf(stderr, "keel%s%s: %s\n", *command_name ? " " : "", command_name,
 		err.text);
 	return status;
-}
-
-/* Standard output may be full or closed; help that did not appear failed. */
-static int print(const char *text)
-{
-	if (fputs(text, stdout) < 0 || fflush(stdout))
-		return fail(EXIT_FAIL, "", "cannot write: %s", strerror(errno));
-	return 0;
 }
 
 /**
@@ -139,128 +79,332 @@ int parse_size(const char *text, u64 *bytes)
 	return 0;
 }
 
-static int parse_cpus(const char *text, unsigned int *cpus)
+static int set_string(struct run_config *cfg, void *field, const char *arg)
+{
+	(void)cfg;
+	*(const char **)field = arg;
+	return 0;
+}
+
+static int set_flag(struct run_config *cfg, void *field, const char *arg)
+{
+	(void)cfg;
+	(void)arg;
+	*(bool *)field = true;
+	return 0;
+}
+
+static int set_mem(struct run_config *cfg, void *field, const char *arg)
+{
+	(void)field;
+	if (parse_size(arg, &cfg->mem) < 0 || cfg->mem < MIN_MEM ||
+	    cfg->mem % 4096 || cfg->mem > 1ULL << 52)
+		return -1;
+	return 0;
+}
+
+static int set_cpus(struct run_config *cfg, void *field, const char *arg)
 {
 	unsigned long n;
 	char *end;
 
-	if (!isdigit((unsigned char)*text))
+	(void)field;
+	if (!isdigit((unsigned char)*arg))
 		return -1;
 	errno = 0;
-	n = strtoul(text, &end, 10);
+	n = strtoul(arg, &end, 10);
 	if (errno || *end || !n || n > MAX_CPUS)
 		return -1;
-	*cpus = n;
+	cfg->cpus = n;
 	return 0;
 }
 
-static int parse_timeout(const char *text, double *seconds)
+static int set_seconds(struct run_config *cfg, void *field, const char *arg)
 {
+	double *seconds = field;
 	char *end;
 
-	if (!isdigit((unsigned char)*text) && *text != '.')
+	(void)cfg;
+	if (!isdigit((unsigned char)*arg) && *arg != '.')
 		return -1;
-	*seconds = strtod(text, &end);
+	*seconds = strtod(arg, &end);
 	if (*end || !(*seconds >= 0.001) || !(*seconds <= 1e9))
 		return -1;
 	return 0;
 }
 
-static int parse_serial(const char *text, struct run_config *cfg)
+static int set_serial(struct run_config *cfg, void *field, const char *arg)
 {
-	if (!strcmp(text, "stdio"))
+	(void)field;
+	if (!strcmp(arg, "stdio"))
 		cfg->serial = SERIAL_STDIO;
-	else if (!strcmp(text, "none"))
+	else if (!strcmp(arg, "none"))
 		cfg->serial = SERIAL_NONE;
-	else if (!strncmp(text, "file:", 5) && text[5])
+	else if (!strncmp(arg, "file:", 5) && arg[5])
 		cfg->serial = SERIAL_FILE;
 	else
 		return -1;
-	cfg->serial_path = cfg->serial == SERIAL_FILE ? text + 5 : NULL;
+	cfg->serial_path = cfg->serial == SERIAL_FILE ? arg + 5 : NULL;
 	return 0;
 }
 
-enum {
-	OPT_STATS = 256,
-	OPT_ROOT,
-	OPT_DEVICE,		/* plus enum device_kind; the last ones */
-};
-
-static const struct option run_options[] = {
-	{ "kernel", required_argument, NULL, 'k' },
-	{ "initrd", required_argument, NULL, 'i' },
-	{ "append", required_argument, NULL, 'a' },
-	{ "mem", required_argument, NULL, 'm' },
-	{ "cpus", required_argument, NULL, 'c' },
-	{ "device", required_argument, NULL, 'd' },
-	{ "serial", required_argument, NULL, 's' },
-	{ "timeout", required_argument, NULL, 't' },
-	{ "disk", required_argument, NULL, OPT_DEVICE + DEVICE_DISK },
-	{ "net", required_argument, NULL, OPT_DEVICE + DEVICE_NET },
-	{ "console", required_argument, NULL, OPT_DEVICE + DEVICE_CONSOLE },
-	{ "balloon", required_argument, NULL, OPT_DEVICE + DEVICE_BALLOON },
-	{ "vsock", required_argument, NULL, OPT_DEVICE + DEVICE_VSOCK },
-	{ "rng", no_argument, NULL, OPT_DEVICE + DEVICE_RNG },
-	{ "stats", no_argument, NULL, OPT_STATS },
-	{ "verbose", no_argument, NULL, 'v' },
-	{ "help", no_argument, NULL, 'h' },
-	{ 0 },
-};
-
-/* Return: -1 to go on, otherwise an exit status. */
-static int run_option(int opt, const char *arg, struct run_config *cfg)
-{
-	switch (opt) {
-	case 'k':
-		cfg->kernel = arg;
-		break;
-	case 'i':
-		cfg->initrd = arg;
-		break;
-	case 'a':
-		cfg->append = arg;
-		break;
-	case 'm':
-		if (parse_size(arg, &cfg->mem) < 0 || cfg->mem < MIN_MEM ||
-		    cfg->mem % 4096 || cfg->mem > 1ULL << 52)
-			return fail(EXIT_USAGE, "run", "--mem %s: give a multiple of 4K from %lluM on, for instance 512M or 2G",
-				    arg, MIN_MEM / MIB);
-		break;
-	case 'c':
-		if (parse_cpus(arg, &cfg->cpus) < 0)
-			return fail(EXIT_USAGE, "run", "--cpus %s: give a number from 1 to %d",
-				    arg, MAX_CPUS);
-		break;
-	case 'd':
-		cfg->device = arg;
-		break;
-	case 's':
-		if (parse_serial(arg, cfg) < 0)
-			return fail(EXIT_USAGE, "run", "--serial %s: give stdio, none or file:PATH",
-				    arg);
-		break;
-	case 't':
-		if (parse_timeout(arg, &cfg->timeout) < 0)
-			return fail(EXIT_USAGE, "run", "--timeout %s: give a number of seconds",
-				    arg);
-		break;
-	case OPT_STATS:
-		cfg->stats = true;
-		break;
-	case 'v':
-		cfg->verbose = true;
-		break;
-	case 'h':
-		return print(run_help);
-	default:
-		if (cfg->device_count == MAX_DEVICES)
-			return fail(EXIT_USAGE, "run", "too many devices, at most %d",
-				    MAX_DEVICES);
-		cfg->devices[cfg->device_count++] =
-			(struct device_option){ opt - OPT_DEVICE, arg };
-		break;
+#define DEVICE_OPTION(name, kind)					\
+	static int name(struct run_config *cfg, void *field, const char *arg)	\
+	{								\
+		(void)field;						\
+		return add_device(cfg, kind, arg);			\
 	}
-	return -1;
+
+static int add_device(struct run_config *cfg, enum device_kind kind, const char *arg)
+{
+	if (cfg->device_count == MAX_DEVICES)
+		return -1;
+	cfg->devices[cfg->device_count++] = (struct device_option){ kind, arg };
+	return 0;
+}
+
+DEVICE_OPTION(add_disk, DEVICE_DISK)
+DEVICE_OPTION(add_net, DEVICE_NET)
+DEVICE_OPTION(add_console, DEVICE_CONSOLE)
+DEVICE_OPTION(add_balloon, DEVICE_BALLOON)
+DEVICE_OPTION(add_vsock, DEVICE_VSOCK)
+DEVICE_OPTION(add_rng, DEVICE_RNG)
+
+/* What is wrong when one of these fails; what it says is looked at later. */
+#define DEVICES	"a machine has at most 24 devices"
+_Static_assert(MAX_DEVICES == 24, "DEVICES says so");
+
+enum {
+	RUN	= BIT(0),
+	DOCTOR	= BIT(1),
+	ALL	= ~0,
+};
+
+#define FIELD(f) offsetof(struct run_config, f)
+#define TEXT(f) set_string, FIELD(f), NULL
+#define FLAG(f) set_flag, FIELD(f), NULL
+
+/*
+ * The long name is also that of the line in a configuration file. What --help
+ * prints comes from here, and shell completion reads --help.
+ */
+static const struct option_row {
+	unsigned int commands;
+	char letter;
+	const char *name;
+	const char *arg;	/* what --help calls it; NULL: takes none */
+	const char *help;
+	int (*set)(struct run_config *cfg, void *field, const char *arg);
+	size_t field;
+	const char *wants;	/* said when set() fails */
+} rows[] = {
+	{ RUN, 'k', "kernel", "FILE", "bzImage (/boot/vmlinuz-*), or ELF file with a PVH note",
+	  TEXT(kernel) },
+	{ RUN, 'i', "initrd", "FILE", "initial ramdisk", TEXT(initrd) },
+	{ RUN, 'a', "append", "STRING", "kernel command line [" DEFAULT_APPEND "]",
+	  TEXT(append) },
+	{ RUN, 'm', "mem", "SIZE", "memory, in MiB or with suffix K, M, G, T [512M]",
+	  set_mem, 0, "give a multiple of 4K from 2M on, for instance 512M or 2G" },
+	{ RUN, 'c', "cpus", "N", "virtual processors [1]",
+	  set_cpus, 0, "give a number from 1 to 254" },
+	{ RUN | DOCTOR, 'd', "device", "NODE", "/dev/keel, or /dev/kvm for stock KVM [/dev/keel]",
+	  TEXT(device) },
+	{ RUN, 's', "serial", "WHERE", "stdio, none, or file:PATH (output only) [stdio]",
+	  set_serial, 0, "give stdio, none or file:PATH" },
+	{ RUN, 0, "disk", "FILE", "a disk: FILE[,ro][,overlay[=FILE]][,format=FORMAT]",
+	  add_disk, 0, DEVICES },
+	{ RUN, 0, "net", "WHERE", "a card: tap=NAME, or user[,forward=HOSTPORT:GUESTPORT]...",
+	  add_net, 0, DEVICES },
+	{ RUN, 0, "console", "WHERE", "/dev/hvc0 on file:PATH or unix:PATH",
+	  add_console, 0, DEVICES },
+	{ RUN, 0, "balloon", "MIB", "take free memory back, and that much in any case",
+	  add_balloon, 0, DEVICES },
+	{ RUN, 0, "vsock", "CID", "sockets between host and guest",
+	  add_vsock, 0, DEVICES },
+	{ RUN, 0, "rng", NULL, "give the guest random numbers",
+	  add_rng, 0, DEVICES },
+	{ RUN, 't', "timeout", "S", "end the guest after S seconds",
+	  set_seconds, FIELD(timeout), "give a number of seconds" },
+	{ RUN, 0, "config", "FILE", "a file of such options, as OPTION = VALUE",
+	  TEXT(config) },
+	{ RUN, 0, "stats", NULL, "count exits, print them at the end",
+	  FLAG(stats) },
+	{ RUN, 'v', "verbose", NULL, "print the registers when the guest is ended",
+	  FLAG(verbose) },
+	{ DOCTOR, 'j', "json", NULL, "print the results as JSON",
+	  FLAG(json) },
+	{ DOCTOR, 0, "root", "DIR", "look at a tree copied from another machine",
+	  TEXT(root) },
+	{ ALL, 'h', "help", NULL, "this text", NULL, 0, NULL },
+};
+
+_Static_assert(MAX_CPUS == 254 && MIN_MEM == 2 * MIB, "option_row.wants says so");
+
+static int run_doctor(struct run_config *cfg)
+{
+	return cmd_doctor(cfg->root, cfg->device, cfg->json);
+}
+
+static const struct command {
+	unsigned int bit;
+	const char *name;
+	const char *args;	/* before the options, in --help */
+	unsigned int min_args, max_args;
+	int (*run)(struct run_config *cfg);
+	const char *what;
+	const char *more;	/* after the options, in --help */
+} commands[] = {
+	{ RUN, "run", "[FILE.keel | --kernel FILE]", 0, 1, cmd_run,
+	  "boot a Linux kernel as a guest, its serial port on this terminal",
+	  "\nKeys: Ctrl-A x quits, Ctrl-A p presses the power button, Ctrl-A h tells more.\n"
+	  "\n"
+	  "Exit status:\n"
+	  "    0  the guest powered off\n"
+	  "    1  error, explained in one line\n"
+	  "    2  wrong usage\n"
+	  "    3  the guest asked for a reboot\n"
+	  "    4  the guest's processor shut down (triple fault)\n"
+	  "    5  --timeout ran out\n"
+	  "    6  ended with Ctrl-A x\n"
+	  "  128+N  ended by signal N\n" },
+	{ DOCTOR, "doctor", "", 0, 0, run_doctor,
+	  "check every requirement of keel, and say what to do about those not met",
+	  "\nExit status: 0 if every must-have is met, 1 if not, 2 for wrong usage.\n" },
+};
+
+/* Standard output may be full or closed; help that did not appear failed. */
+static int finish_output(void)
+{
+	if (ferror(stdout) | fflush(stdout))
+		return fail(EXIT_FAIL, "cannot write: %s", strerror(errno));
+	return 0;
+}
+
+static int main_help(void)
+{
+	size_t i;
+
+	printf("Usage: keel COMMAND [OPTION]...\n"
+	       "Run virtual machines on the keel hypervisor.\n\nCommands:\n");
+	for (i = 0; i < ARRAY_SIZE(commands); i++)
+		printf("  %-9s %s\n", commands[i].name, commands[i].what);
+	printf("\nOptions:\n"
+	       "  -h, --help      this text; `keel COMMAND --help` tells about a command\n"
+	       "  -V, --version   print the version\n"
+	       "\nManual pages: keel(1), keel-run(1), and so on for each command.\n");
+	return finish_output();
+}
+
+static int command_help(const struct command *c)
+{
+	const struct option_row *row;
+	char text[40];
+
+	printf("Usage: keel %s %s%s[OPTION]...\n%c%s.\n\n", c->name, c->args,
+	       *c->args ? " " : "", toupper((unsigned char)*c->what), c->what + 1);
+	for (row = rows; row < rows + ARRAY_SIZE(rows); row++) {
+		if (!(row->commands & c->bit))
+			continue;
+		snprintf(text, sizeof(text), "--%s%s%s", row->name,
+			 row->arg ? " " : "", row->arg ? row->arg : "");
+		printf("  %c%c%c %-16s %s\n", row->letter ? '-' : ' ',
+		       row->letter ? row->letter : ' ', row->letter ? ',' : ' ',
+		       text, row->help);
+	}
+	if (c->more)
+		printf("%s", c->more);
+	return finish_output();
+}
+
+static int set_option(const struct option_row *row, struct run_config *cfg,
+		      const char *where, const char *arg)
+{
+	if (row->set(cfg, (char *)cfg + row->field, arg) < 0)
+		return fail(EXIT_USAGE, "%s%s %s: %s", where, row->name, arg, row->wants);
+	return 0;
+}
+
+static char *trim(char *s)
+{
+	size_t n;
+
+	s += strspn(s, " \t\r");
+	for (n = strlen(s); n && strchr(" \t\r", s[n - 1]); n--)
+		s[n - 1] = '\0';
+	return s;
+}
+
+/* One line of a file; @value is NULL if it has no equals sign. */
+static int config_line(const struct command *c, struct run_config *cfg,
+		       unsigned int number, const char *name, const char *value)
+{
+	const struct option_row *row;
+	char where[300];
+
+	snprintf(where, sizeof(where), "%s:%u: ", cfg->config, number);
+	for (row = rows; row < rows + ARRAY_SIZE(rows); row++) {
+		if (!(row->commands & c->bit) || strcmp(row->name, name))
+			continue;
+		if (!row->set || row->field == FIELD(config))
+			break;
+		if (!row->arg != !value)
+			return fail(EXIT_USAGE, "%s%s %s", where, name,
+				    value ? "takes no value" : "needs a value: write OPTION = VALUE");
+		return set_option(row, cfg, where, value);
+	}
+	return fail(EXIT_USAGE, "%s%s: unknown option; see keel %s --help", where, name, c->name);
+}
+
+static int read_config(const struct command *c, struct run_config *cfg)
+{
+	static char text[CONFIG_MAX];	/* the options point into it */
+	char *line, *next, *equals;
+	unsigned int number = 1;
+	struct stat st;
+	ssize_t n = -1;
+	int fd, status;
+
+	fd = open(cfg->config, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode))
+		n = read(fd, text, sizeof(text) - 1);
+	else if (fd >= 0)
+		errno = EINVAL;
+	if (fd >= 0)
+		close(fd);
+	if (n < 0)
+		return fail(EXIT_FAIL, "cannot read configuration %s: %s", cfg->config,
+			    strerror(errno));
+	if (n == sizeof(text) - 1 || memchr(text, '\0', n))
+		return fail(EXIT_FAIL, "%s is no configuration: lines of OPTION = VALUE", cfg->config);
+	for (line = text; line; line = next, number++) {
+		next = strchr(line, '\n');
+		if (next)
+			*next++ = '\0';
+		line = trim(line);
+		if (!*line || *line == '#')
+			continue;
+		equals = strchr(line, '=');
+		if (equals)
+			*equals++ = '\0';
+		status = config_line(c, cfg, number, trim(line), equals ? trim(equals) : NULL);
+		if (status)
+			return status;
+	}
+	return 0;
+}
+
+#define LONG_ONLY 256		/* what getopt calls row i: its letter, or i more than this */
+
+static const struct option_row *find_row(const struct command *c, int opt)
+{
+	const struct option_row *row;
+
+	for (row = rows; row < rows + ARRAY_SIZE(rows); row++) {
+		if ((row->commands & c->bit) &&
+		    (opt == LONG_ONLY + (row - rows) || (row->letter && opt == row->letter)))
+			return row;
+	}
+	return NULL;
 }
 
 /*
@@ -268,138 +412,86 @@ static int run_option(int opt, const char *arg, struct run_config *cfg)
  * (':'). The one meant is the argument before optind, but for an unknown letter
  * in the middle of a group.
  */
-static int bad_option(const char *command, int opt, char **argv,
-		      const struct option *known)
+static int bad_option(const struct command *c, int opt, char **argv)
 {
 	const char letter[] = { '-', optopt, '\0' }, *name = argv[optind - 1];
 
-	while (known->name && known->val != optopt)
-		known++;
-	if (opt == '?' && optopt && !known->name)
+	if (opt == '?' && optopt && !find_row(c, optopt))
 		name = letter;
-	return fail(EXIT_USAGE, command, "%s: %s; see keel %s --help", name,
-		    opt == '?' ? "unknown option" : "its argument is missing",
-		    command);
+	return fail(EXIT_USAGE, "%s: %s; see keel %s --help", name,
+		    opt == '?' ? "unknown option" : "its argument is missing", c->name);
 }
 
-static int main_run(int argc, char **argv)
+/* Twice: first for a configuration file, then to override what it says. */
+static int parse_options(const struct command *c, struct run_config *cfg,
+			 int argc, char **argv, bool first)
 {
-	struct run_config cfg = {
+	struct option longs[ARRAY_SIZE(rows) + 1] = { 0 };
+	char letters[2 * ARRAY_SIZE(rows) + 2] = ":";
+	size_t i, n = 0, at = 1;
+	int opt, status;
+
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		if (!(rows[i].commands & c->bit))
+			continue;
+		longs[n++] = (struct option){ rows[i].name, !!rows[i].arg, NULL, LONG_ONLY + i };
+		if (rows[i].letter)
+			letters[at++] = rows[i].letter;
+		if (rows[i].letter && rows[i].arg)
+			letters[at++] = ':';
+	}
+	optind = 0;
+	while ((opt = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+		const struct option_row *row = find_row(c, opt);
+
+		if (!row)
+			return bad_option(c, opt, argv);
+		if (!row->set)
+			return first ? -1 : 0;
+		status = !first || row->field == FIELD(config) ? set_option(row, cfg, "--", optarg) : 0;
+		if (status)
+			return status;
+	}
+	return 0;
+}
+
+static int run_command(const struct command *c, int argc, char **argv)
+{
+	static struct run_config cfg = {
 		.append = DEFAULT_APPEND,
 		.device = KEEL_DEVICE,
+		.root = "",
 		.mem = DEFAULT_MEM,
 		.cpus = 1,
 	};
-	int opt, status;
+	unsigned int i, args;
+	int status;
 
-	while ((opt = getopt_long(argc, argv, ":k:i:a:m:c:d:s:t:vh",
-				  run_options, NULL)) != -1) {
-		if (opt == '?' || opt == ':')
-			return bad_option("run", opt, argv, run_options);
-		status = run_option(opt, optarg, &cfg);
-		if (status >= 0)
+	command_name = c->name;
+	status = parse_options(c, &cfg, argc, argv, true);
+	if (status)
+		return status < 0 ? command_help(c) : status;
+	args = argc - optind;
+	if (args > c->max_args)
+		return fail(EXIT_USAGE, "%s: unexpected argument; see keel %s --help",
+			    argv[optind + c->max_args], c->name);
+	if (args < c->min_args)
+		return fail(EXIT_USAGE, "%s is missing; see keel %s --help", c->args, c->name);
+	for (i = 0; i < args; i++)
+		cfg.args[i] = argv[optind + i];
+	if (c->bit == RUN && args) {
+		if (cfg.config)
+			return fail(EXIT_USAGE, "%s: unexpected argument beside --config",
+				    cfg.args[0]);
+		cfg.config = cfg.args[0];
+	}
+	if (cfg.config) {
+		status = read_config(c, &cfg);
+		if (status)
 			return status;
 	}
-	if (optind < argc)
-		return fail(EXIT_USAGE, "run", "%s: unexpected argument; see keel run --help",
-			    argv[optind]);
-	if (!cfg.kernel)
-		return fail(EXIT_USAGE, "run", "--kernel FILE is missing; for instance --kernel /boot/vmlinuz-$(uname -r)");
-	return cmd_run(&cfg);
-}
-
-static int main_doctor(int argc, char **argv)
-{
-	static const struct option options[] = {
-		{ "device", required_argument, NULL, 'd' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "root", required_argument, NULL, OPT_ROOT },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
-	};
-	const char *device = KEEL_DEVICE, *root = "";
-	bool json = false;
-	int opt;
-
-	while ((opt = getopt_long(argc, argv, ":d:jh", options, NULL)) != -1) {
-		switch (opt) {
-		case 'd':
-			device = optarg;
-			break;
-		case 'j':
-			json = true;
-			break;
-		case OPT_ROOT:
-			root = optarg;
-			break;
-		case 'h':
-			return print(doctor_help);
-		default:
-			return bad_option("doctor", opt, argv, options);
-		}
-	}
-	if (optind < argc)
-		return fail(EXIT_USAGE, "doctor", "%s: unexpected argument; see keel doctor --help",
-			    argv[optind]);
-	return cmd_doctor(root, device, json);
-}
-
-static int end_status(struct machine *m)
-{
-	switch (atomic_load(&m->end)) {
-	case END_POWEROFF:
-		return EXIT_GUEST_POWEROFF;
-	case END_REBOOT:
-		return EXIT_GUEST_REBOOT;
-	case END_TRIPLE_FAULT:
-		return fail(EXIT_GUEST_TRIPLE_FAULT, "run", "the guest's processor shut down (triple fault)");
-	case END_TIMEOUT:
-		return fail(EXIT_TIMEOUT, "run", "the guest did not end within %g seconds",
-			    m->cfg->timeout);
-	case END_QUIT:
-		return EXIT_USER_QUIT;
-	case END_SIGNAL:
-		return fail(EXIT_SIGNAL_BASE + m->signal, "run", "ended by signal %d (%s)",
-			    m->signal, strsignal(m->signal));
-	default:
-		return EXIT_FAIL;
-	}
-}
-
-static void print_registers(struct machine *m)
-{
-	unsigned int i;
-
-	for (i = 0; i < m->vcpu_count; i++) {
-		if (m->vcpus[i].dump[0])
-			fprintf(stderr, "%s\n", m->vcpus[i].dump);
-	}
-}
-
-/**
- * cmd_run() - keel run
- * @cfg: the options
- *
- * Return: the exit status.
- */
-int cmd_run(const struct run_config *cfg)
-{
-	static struct machine m;
-	struct err err;
-	int ret, status;
-
-	ret = machine_create(&m, cfg, &err);
-	if (!ret)
-		ret = machine_run(&m, &err);
-	if (ret)
-		status = fail(EXIT_FAIL, "run", "%s", err.text);
-	else
-		status = end_status(&m);
-	print_registers(&m);
-	if (cfg->stats && m.vcpus)
-		stats_print(&m);
-	machine_destroy(&m);
-	return status;
+	status = parse_options(c, &cfg, argc, argv, false);
+	return status ? status : c->run(&cfg);
 }
 
 /*
@@ -420,29 +512,23 @@ static int open_standard_files(void)
 
 int main(int argc, char **argv)
 {
-	static const struct {
-		const char *name;
-		int (*run)(int argc, char **argv);
-	} commands[] = {
-		{ "run", main_run },
-		{ "doctor", main_doctor },
-	};
 	const char *name = argc > 1 ? argv[1] : NULL;
 	size_t i;
 
 	if (open_standard_files() < 0)
-		return fail(EXIT_FAIL, "", "cannot open /dev/null: %s",
-			    strerror(errno));
+		return fail(EXIT_FAIL, "cannot open /dev/null: %s", strerror(errno));
 	if (!name)
-		return fail(EXIT_USAGE, "", "a command is missing; see keel --help");
+		return fail(EXIT_USAGE, "a command is missing; see keel --help");
 	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
-		return print(main_help);
-	if (!strcmp(name, "--version") || !strcmp(name, "-V"))
-		return print("keel " KEEL_VERSION "\n");
+		return main_help();
+	if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
+		puts("keel " KEEL_VERSION);
+		return finish_output();
+	}
 	opterr = 0;
 	for (i = 0; i < ARRAY_SIZE(commands); i++) {
 		if (!strcmp(name, commands[i].name))
-			return commands[i].run(argc - 1, argv + 1);
+			return run_command(&commands[i], argc - 1, argv + 1);
 	}
-	return fail(EXIT_USAGE, "", "%s: unknown command; see keel --help", name);
+	return fail(EXIT_USAGE, "%s: unknown command; see keel --help", name);
 }

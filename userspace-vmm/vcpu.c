@@ -90,7 +90,7 @@ static void dump_registers(struct vcpu *v)
 }
 
 /* End the machine because of something this vCPU cannot go on from. */
-static int fail(struct vcpu *v, const struct err *err)
+static int vcpu_fail(struct vcpu *v, const struct err *err)
 {
 	machine_fail(v->machine, err);
 	return -1;
@@ -110,7 +110,7 @@ static int handle_io(struct vcpu *v)
 	    bytes > v->machine->run_size - run->io.data_offset) {
 		err_set(&err, "vCPU %u: KVM_EXIT_IO with data outside of the run page",
 			v->id);
-		return fail(v, &err);
+		return vcpu_fail(v, &err);
 	}
 	for (i = 0; i < run->io.count; i++)
 		bus_access(&v->machine->pio, run->io.port,
@@ -169,7 +169,7 @@ static int handle_system_event(struct vcpu *v)
 	default:
 		err_set(&err, "vCPU %u: KVM_EXIT_SYSTEM_EVENT %u", v->id,
 			v->run->system_event.type);
-		return fail(v, &err);
+		return vcpu_fail(v, &err);
 	}
 }
 
@@ -198,15 +198,15 @@ static int handle_exit(struct vcpu *v)
 		return handle_system_event(v);
 	case KVM_EXIT_INTERNAL_ERROR:
 		describe_internal_error(v, &err);
-		return fail(v, &err);
+		return vcpu_fail(v, &err);
 	case KVM_EXIT_FAIL_ENTRY:
 		err_set(&err, "vCPU %u: KVM_EXIT_FAIL_ENTRY: the CPU refuses the guest's state, hardware reason %#llx",
 			v->id, run->fail_entry.hardware_entry_failure_reason);
-		return fail(v, &err);
+		return vcpu_fail(v, &err);
 	default:
 		err_set(&err, "vCPU %u: unexpected exit %u (%s)", v->id, reason,
 			exit_name(reason));
-		return fail(v, &err);
+		return vcpu_fail(v, &err);
 	}
 }
 
@@ -240,7 +240,7 @@ static void *vcpu_thread(void *arg)
 		}
 		err_sys(&err, "%s: KVM_RUN of vCPU %u", v->machine->cfg->device,
 			v->id);
-		fail(v, &err);
+		vcpu_fail(v, &err);
 		break;
 	}
 	if (v->machine->cfg->verbose)

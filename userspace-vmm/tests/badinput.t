@@ -4,7 +4,7 @@
 # Wrong usage and bad files: exactly one line on standard error, nothing on
 # standard output, the right exit status, nothing left behind. Needs no
 # virtualization: everything here fails before the device matters.
-# shellcheck disable=SC2086 # $run and the like are several words
+# shellcheck disable=SC2059,SC2086 # $run and the like are several words
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 keel=${KEEL:-$here/../../build/userspace-vmm/keel}
@@ -105,7 +105,8 @@ check 2 '^keel run: --s: unknown' 'ambiguous option' $run --s
 check 2 '^keel run: --kernel: its argument is missing' 'option without its argument' \
 	$run --kernel
 check 2 '^keel run: -vk: its argument is missing' 'the same in a group' $run -vk
-check 2 'unexpected argument' 'stray argument' $run --kernel "$tmp/good" stray
+check 2 'unexpected argument' 'stray argument' $run --kernel "$tmp/good" "$tmp/good" stray
+check 2 'unexpected argument' 'two configurations' $run --config "$tmp/a.keel" "$tmp/b.keel"
 check 2 'unexpected argument' 'doctor: stray argument' "$keel" doctor stray
 check 2 'unknown option' 'doctor: unknown option' "$keel" doctor --frobnicate
 for m in 0 -1 '' x 12x 1K 2049K 3M1 99999999999999999999 16777216T 0x10 5k; do
@@ -126,6 +127,30 @@ for s in x file: tcp; do
 	check 2 '^keel run: --serial .*: give' "--serial $s" \
 		$run --kernel "$tmp/good" --serial "$s"
 done
+
+# conf TEXT: a configuration file of it
+conf()
+{
+	printf "$1" >"$tmp/vm.keel"
+}
+
+check 1 "cannot read configuration $none" 'no such configuration' $run $none
+check 1 'cannot read configuration' 'configuration is a directory' $run "$tmp"
+check 1 'is no configuration' 'configuration is a program' $run "$tmp/program"
+conf 'cpus = 2\n\nmemory = 1G\n'
+check 2 'vm.keel:3: memory: unknown option' 'unknown option in a configuration' $run "$tmp/vm.keel"
+conf 'cpus = none'
+check 2 'vm.keel:1: cpus none: give a number' 'bad value in a configuration' $run "$tmp/vm.keel"
+conf '# a machine\nkernel\n'
+check 2 'vm.keel:2: kernel needs a value' 'no value in a configuration' $run "$tmp/vm.keel"
+conf 'stats = yes\n'
+check 2 'vm.keel:1: stats takes no value' 'value of a flag' $run "$tmp/vm.keel"
+conf 'config = x\n'
+check 2 'vm.keel:1: config: unknown' 'configuration in a configuration' $run "$tmp/vm.keel"
+conf "stats\n  kernel=$none \nmem = 64M\n"
+check 1 "cannot open kernel $none" 'kernel of a configuration' $run "$tmp/vm.keel"
+check 1 'text is not a Linux kernel' 'the command line overrides it' \
+	$run --config "$tmp/vm.keel" --kernel "$tmp/text"
 
 check 1 "cannot open kernel $none" 'no such kernel' $run --kernel "$none"
 check 1 'is not a regular file' 'kernel is a directory' $run --kernel "$tmp"
