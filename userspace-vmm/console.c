@@ -20,9 +20,9 @@
 #define FLUSH_MS 1000
 #define GATHER_NS 1000000
 
+static const char help_quit[] = "\r\nCtrl-A x   quit: end the guest at once\r\n";
+static const char help_leave[] = "\r\nCtrl-A x   leave: the guest runs on\r\n";
 static const char help[] =
-	"\r\n"
-	"Ctrl-A x   quit: end the guest at once\r\n"
 	"Ctrl-A p   press the power button\r\n"
 	"Ctrl-A b   send a break\r\n"
 	"Ctrl-A h   this help\r\n"
@@ -60,7 +60,7 @@ int console_open(struct console *con, const struct run_config *cfg,
 				       cfg->serial_path);
 		con->out_path = cfg->serial_path;
 	}
-	if (cfg->serial != SERIAL_STDIO)
+	if (cfg->serial != SERIAL_STDIO || cfg->detach)
 		return 0;
 	con->in_fd = STDIN_FILENO;
 	con->out_fd = STDOUT_FILENO;
@@ -140,17 +140,29 @@ enum console_request console_key(struct console *con, u8 byte)
 	case 'p':
 		return CONSOLE_POWER_BUTTON;
 	case 'b':
-		serial_rx_break(con->serial);
-		break;
+		return CONSOLE_BREAK;
 	case ESCAPE_KEY:
 	case 'a':
 		enqueue(con, ESCAPE_KEY);
 		break;
 	default:
+		say(con->remote ? help_leave : help_quit);
 		say(help);
 		break;
 	}
 	return CONSOLE_NOTHING;
+}
+
+/**
+ * console_input() - bytes for the guest from elsewhere
+ * @con: the console
+ * @data: the bytes
+ * @len: how many; console_room() says how many are not lost
+ */
+void console_input(struct console *con, const u8 *data, size_t len)
+{
+	while (len--)
+		enqueue(con, *data++);
 }
 
 static void push_input(struct console *con)
@@ -164,7 +176,7 @@ static void push_input(struct console *con)
 static enum console_request read_input(struct console *con)
 {
 	enum console_request want, request = CONSOLE_NOTHING;
-	size_t room = CONSOLE_QUEUE - con->queued;
+	size_t room = console_room(con);
 	u8 buf[256];
 	ssize_t i, n;
 
@@ -219,6 +231,8 @@ static size_t write_output(struct console *con)
 		stop_output(con);
 		n = len;
 	}
+	if (con->tap)
+		con->tap(con->tap_opaque, buf, n);
 	serial_tx_consume(con->serial, n);
 	return n;
 }

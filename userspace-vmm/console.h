@@ -17,6 +17,7 @@ enum console_request {
 	CONSOLE_NOTHING,
 	CONSOLE_QUIT,
 	CONSOLE_POWER_BUTTON,
+	CONSOLE_BREAK,
 };
 
 /* Used by the main thread only. */
@@ -31,6 +32,9 @@ struct console {
 	bool escape;		/* the last byte was the escape key */
 	u8 queue[CONSOLE_QUEUE];
 	size_t queued;
+	void (*tap)(void *opaque, const u8 *data, size_t len);	/* sees the output */
+	void *tap_opaque;
+	bool remote;		/* of a machine in another process */
 };
 
 int console_open(struct console *con, const struct run_config *cfg,
@@ -42,6 +46,12 @@ enum console_request console_events(struct console *con,
 void console_gather(struct console *con);
 void console_flush(struct console *con);
 enum console_request console_key(struct console *con, u8 byte);
+void console_input(struct console *con, const u8 *data, size_t len);
+
+static inline size_t console_room(const struct console *con)
+{
+	return CONSOLE_QUEUE - con->queued;
+}
 
 /* term.c */
 int term_raw(int fd, struct err *err);

@@ -96,6 +96,8 @@ struct run_config {
 	bool stats;
 	bool verbose;
 	bool json;
+	bool detach;
+	bool once;
 	const char *root;
 	const char *config;
 	const char *args[2];	/* what is no option */
@@ -109,10 +111,20 @@ int device_open(const char *path, struct err *err);
 
 int parse_size(const char *text, u64 *bytes);
 
+/* Nobody looks at standard error any more. */
+extern bool fail_to_syslog;
+
 /* Say what is wrong, with the command's name, and return @status. */
 int fail(int status, const char *fmt, ...) __printf(2, 3);
 
 int cmd_run(struct run_config *cfg);
+int cmd_ps(struct run_config *cfg);
+int cmd_console(struct run_config *cfg);
+int cmd_stop(struct run_config *cfg);
+int cmd_kill(struct run_config *cfg);
+int cmd_pause(struct run_config *cfg);
+int cmd_resume(struct run_config *cfg);
+int cmd_top(struct run_config *cfg);
 int cmd_doctor(const char *root, const char *device, bool json);
 
 #endif

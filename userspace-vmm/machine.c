@@ -267,6 +267,7 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 	m->dev_fd = -1;
 	m->vm_fd = -1;
 	m->rtc_fd = -1;
+	m->control.fd = -1;
 	m->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (m->wake_fd < 0)
 		return err_sys(err, "cannot create an eventfd");
@@ -378,6 +379,9 @@ static void serve_console(struct machine *m, const struct pollfd fds[2])
 	case CONSOLE_POWER_BUTTON:
 		pm_press_power_button(&m->pm);
 		break;
+	case CONSOLE_BREAK:
+		serial_rx_break(&m->serial);
+		break;
 	case CONSOLE_NOTHING:
 		break;
 	}
@@ -388,7 +392,7 @@ static void serve_console(struct machine *m, const struct pollfd fds[2])
 static int wait_for_end(struct machine *m, int signal_fd, int timer_fd,
 			struct err *err)
 {
-	struct pollfd fds[6] = {
+	struct pollfd fds[6 + CONTROL_FDS] = {
 		{ .fd = m->wake_fd, .events = POLLIN },
 		{ .fd = signal_fd, .events = POLLIN },
 		{ .fd = timer_fd, .events = POLLIN },
@@ -399,6 +403,7 @@ static int wait_for_end(struct machine *m, int signal_fd, int timer_fd,
 
 	while (!machine_ended(m)) {
 		console_poll(&m->console, &fds[4]);
+		control_poll(m, &fds[6]);
 		if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
 			if (errno == EINTR)
 				continue;
@@ -416,6 +421,7 @@ static int wait_for_end(struct machine *m, int signal_fd, int timer_fd,
 		if (fds[3].revents && read(m->rtc_fd, &count, sizeof(count)) > 0)
 			rtc_tick(&m->rtc);
 		serve_console(m, &fds[4]);
+		control_events(m, &fds[6]);
 	}
 	return 0;
 }
@@ -465,6 +471,8 @@ int machine_run(struct machine *m, struct err *err)
 			goto out;
 	}
 	ret = console_open(&m->console, m->cfg, &m->serial, err);
+	m->console.tap = control_console_output;
+	m->console.tap_opaque = &m->control;
 	if (!ret)
 		ret = run_threads(m, signal_fd, timer_fd, err);
 	console_close(&m->console);
@@ -494,6 +502,7 @@ void machine_destroy(struct machine *m)
 		vcpu_destroy(&m->vcpus[i]);
 	virtio_remove_all(&m->virtio);
 	free(m->vcpus);
+	control_close(&m->control);
 	if (m->vm_fd >= 0)
 		close(m->vm_fd);
 	if (m->dev_fd >= 0)

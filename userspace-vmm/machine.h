@@ -13,6 +13,7 @@
 #include "boot.h"
 #include "bus.h"
 #include "console.h"
+#include "control.h"
 #include "cpuid.h"
 #include "devices.h"
 #include "i8042.h"
@@ -43,6 +44,8 @@ struct vcpu {
 	pthread_t thread;
 	bool started;
 	atomic_bool finished;
+	atomic_bool stop;		/* it shall park */
+	atomic_bool parked;		/* pause.c */
 	u64 exits[EXIT_REASONS];	/* owner thread; read after joining */
 	u64 interrupted;
 	char dump[640];			/* registers, for --verbose */
@@ -62,6 +65,9 @@ struct machine {
 
 	struct vcpu *vcpus;
 	unsigned int vcpu_count;
+	bool paused;			/* main thread */
+	struct kvm_clock_data clock;	/* while paused */
+	struct control control;
 
 	struct bus pio;
 	struct bus mmio;
@@ -82,6 +88,7 @@ struct machine {
 int machine_create(struct machine *m, const struct run_config *cfg,
 		   struct err *err);
 int machine_run(struct machine *m, struct err *err);
+struct json_object *stats_json(struct machine *m);
 void machine_destroy(struct machine *m);
 
 /* Any thread. */
@@ -107,6 +114,14 @@ int vcpu_create(struct machine *m, unsigned int id, struct err *err);
 int vcpu_start(struct vcpu *v, struct err *err);
 int vcpu_stop_all(struct machine *m, struct err *err);
 void vcpu_destroy(struct vcpu *v);
+void vcpu_kick(struct vcpu *v);
+
+/* pause.c */
+void vcpu_park(struct vcpu *v);
+void vcpu_unpark(struct vcpu *v);
+void vcpus_wake_parked(void);
+int machine_pause(struct machine *m, struct err *err);
+int machine_resume(struct machine *m, struct err *err);
 
 /* cpu-state.c */
 int cpu_set_initial_state(struct vcpu *v, struct err *err);

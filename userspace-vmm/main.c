@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include "keel.h"
@@ -25,6 +26,8 @@
 
 /* The subcommand at work, for messages. */
 static const char *command_name = "";
+
+bool fail_to_syslog;
 
 /**
  * fail() - the one place where an error becomes visible
@@ -41,6 +44,8 @@ int fail(int status, const char *fmt, ...)
 	va_start(ap, fmt);
 	err_vset(&err, fmt, ap);
 	va_end(ap);
+	if (fail_to_syslog)
+		syslog(LOG_ERR, "%s: %s", command_name, err.text);
 	fprintf(stderr, "keel%s%s: %s\n", *command_name ? " " : "", command_name,
 		err.text);
 	return status;
@@ -177,6 +182,13 @@ _Static_assert(MAX_DEVICES == 24, "DEVICES says so");
 enum {
 	RUN	= BIT(0),
 	DOCTOR	= BIT(1),
+	PS	= BIT(2),
+	CONSOLE	= BIT(3),
+	STOP	= BIT(4),
+	KILL	= BIT(5),
+	PAUSE	= BIT(6),
+	RESUME	= BIT(7),
+	TOP	= BIT(8),
 	ALL	= ~0,
 };
 
@@ -198,6 +210,8 @@ static const struct option_row {
 	size_t field;
 	const char *wants;	/* said when set() fails */
 } rows[] = {
+	{ RUN, 0, "name", "NAME", "what other commands call it [the configuration's, or vm]",
+	  TEXT(name) },
 	{ RUN, 'k', "kernel", "FILE", "bzImage (/boot/vmlinuz-*), or ELF file with a PVH note",
 	  TEXT(kernel) },
 	{ RUN, 'i', "initrd", "FILE", "initial ramdisk", TEXT(initrd) },
@@ -225,14 +239,18 @@ static const struct option_row {
 	  add_rng, 0, DEVICES },
 	{ RUN, 't', "timeout", "S", "end the guest after S seconds",
 	  set_seconds, FIELD(timeout), "give a number of seconds" },
+	{ STOP, 't', "timeout", "S", "kill it after S seconds [30]",
+	  set_seconds, FIELD(timeout), "give a number of seconds" },
+	{ RUN, 0, "detach", NULL, "in the background; keel console shows its serial port",
+	  FLAG(detach) },
 	{ RUN, 0, "config", "FILE", "a file of such options, as OPTION = VALUE",
 	  TEXT(config) },
 	{ RUN, 0, "stats", NULL, "count exits, print them at the end",
 	  FLAG(stats) },
 	{ RUN, 'v', "verbose", NULL, "print the registers when the guest is ended",
 	  FLAG(verbose) },
-	{ DOCTOR, 'j', "json", NULL, "print the results as JSON",
-	  FLAG(json) },
+	{ DOCTOR | PS | TOP, 'j', "json", NULL, "print the results as JSON", FLAG(json) },
+	{ TOP, 0, "once", NULL, "once, over one second, in plain text", FLAG(once) },
 	{ DOCTOR, 0, "root", "DIR", "look at a tree copied from another machine",
 	  TEXT(root) },
 	{ ALL, 'h', "help", NULL, "this text", NULL, 0, NULL },
@@ -267,6 +285,15 @@ static const struct command {
 	  "    5  --timeout ran out\n"
 	  "    6  ended with Ctrl-A x\n"
 	  "  128+N  ended by signal N\n" },
+	{ PS, "ps", "", 0, 0, cmd_ps, "list the machines that run", NULL },
+	{ CONSOLE, "console", "NAME", 1, 1, cmd_console, "attach to the serial port of a machine",
+	  "\nKeys: Ctrl-A x leaves, Ctrl-A p presses the power button, Ctrl-A h tells more.\n" },
+	{ STOP, "stop", "NAME", 1, 1, cmd_stop, "press the power button, and kill what does not react",
+	  "\nExit status: 0 when the guest powered off, 5 when it had to be killed.\n" },
+	{ KILL, "kill", "NAME", 1, 1, cmd_kill, "end a machine at once", NULL },
+	{ PAUSE, "pause", "NAME", 1, 1, cmd_pause, "stop the processors and the clock of a machine", NULL },
+	{ RESUME, "resume", "NAME", 1, 1, cmd_resume, "let a paused machine go on", NULL },
+	{ TOP, "top", "NAME", 1, 1, cmd_top, "show what makes a machine exit, per second", NULL },
 	{ DOCTOR, "doctor", "", 0, 0, run_doctor,
 	  "check every requirement of keel, and say what to do about those not met",
 	  "\nExit status: 0 if every must-have is met, 1 if not, 2 for wrong usage.\n" },

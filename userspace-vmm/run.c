@@ -2,8 +2,12 @@
 /*
  * keel run: one machine from its start to its end, and the exit status.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "machine.h"
 
@@ -39,6 +43,55 @@ static void print_registers(struct machine *m)
 	}
 }
 
+/*
+ * Before anything that a child cannot have, as a VM is. Return: in the child the
+ * pipe that detach_ready() writes to; in the parent -1 and the exit status.
+ */
+static int detach_start(int *status)
+{
+	int fds[2];
+	pid_t pid;
+	char byte;
+
+	if (pipe2(fds, O_CLOEXEC) < 0) {
+		*status = fail(EXIT_FAIL, "cannot make a pipe: %s", strerror(errno));
+		return -1;
+	}
+	pid = fork();
+	if (!pid) {
+		setsid();
+		close(fds[0]);
+		return fds[1];
+	}
+	close(fds[1]);
+	if (pid < 0)
+		*status = fail(EXIT_FAIL, "cannot make a process: %s", strerror(errno));
+	else if (read(fds[0], &byte, 1) == 1)
+		*status = 0;
+	else	/* it has said why */
+		*status = waitpid(pid, status, 0) == pid && WIFEXITED(*status) ?
+			  WEXITSTATUS(*status) : EXIT_FAIL;
+	close(fds[0]);
+	return -1;
+}
+
+/* The machine is there: say its name, and let go of whoever started it. */
+static int detach_ready(int report, const char *name, struct err *err)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0 || printf("%s\n", name) < 0 || fflush(stdout))
+		return err_sys(err, "cannot write the machine's name");
+	dup2(fd, STDIN_FILENO);
+	dup2(fd, STDOUT_FILENO);
+	dup2(fd, STDERR_FILENO);
+	fail_to_syslog = true;
+	if (write(report, "", 1) != 1)
+		return err_sys(err, "who started the machine is gone");
+	close(report);
+	return 0;
+}
+
 /**
  * cmd_run() - keel run
  * @cfg: the options
@@ -49,11 +102,20 @@ int cmd_run(struct run_config *cfg)
 {
 	static struct machine m;
 	struct err err;
-	int ret, status;
+	int ret, status, report = -1;
 
 	if (!cfg->kernel)
 		return fail(EXIT_USAGE, "--kernel FILE is missing; for instance --kernel /boot/vmlinuz-$(uname -r)");
+	if (cfg->detach) {
+		report = detach_start(&status);
+		if (report < 0)
+			return status;
+	}
 	ret = machine_create(&m, cfg, &err);
+	if (!ret)
+		ret = control_open(&m, &err);
+	if (!ret && cfg->detach)
+		ret = detach_ready(report, m.control.name, &err);
 	if (!ret)
 		ret = machine_run(&m, &err);
 	status = ret ? fail(EXIT_FAIL, "%s", err.text) : end_status(&m);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Names and counts of exits, for --stats.
+ * Names and counts of exits, for --stats and keel top.
  */
 #include <errno.h>
+#include <json-c/json.h>
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -44,31 +45,37 @@ const char *exit_name(u32 reason)
 	return names[reason];
 }
 
-static void print_exits(const struct vcpu *v)
+static json_object *exits_json(const struct vcpu *v)
 {
+	json_object *o = json_object_new_object();
 	unsigned int i;
 
-	fprintf(stderr, "vcpu%u:", v->id);
+	/* Its thread may be counting: one word each, none of them torn. */
 	for (i = 0; i < EXIT_REASONS; i++) {
-		if (v->exits[i])
-			fprintf(stderr, " %s=%llu", exit_name(i), v->exits[i]);
+		u64 n = __atomic_load_n(&v->exits[i], __ATOMIC_RELAXED);
+
+		if (n)
+			json_object_object_add(o, exit_name(i), json_object_new_int64(n));
 	}
-	fprintf(stderr, " signals=%llu\n", v->interrupted);
+	json_object_object_add(o, "signals",
+			       json_object_new_int64(__atomic_load_n(&v->interrupted,
+								     __ATOMIC_RELAXED)));
+	return o;
 }
 
-static void print_bus(const char *name, struct bus *bus)
+static json_object *bus_json(struct bus *bus)
 {
+	json_object *o = json_object_new_object();
 	unsigned int i;
 
-	fprintf(stderr, "%s:", name);
 	for (i = 0; i < bus->count; i++) {
 		u64 hits = atomic_load(&bus->region[i].hits);
 
 		if (hits)
-			fprintf(stderr, " %s=%llu", bus->region[i].name, hits);
+			json_object_object_add(o, bus->region[i].name, json_object_new_int64(hits));
 	}
-	fprintf(stderr, " unclaimed=%llu\n",
-		(u64)atomic_load(&bus->unclaimed));
+	json_object_object_add(o, "unclaimed", json_object_new_int64(atomic_load(&bus->unclaimed)));
+	return o;
 }
 
 static bool read_all(int fd, void *buf, size_t len, u64 offset)
@@ -84,39 +91,63 @@ static bool read_all(int fd, void *buf, size_t len, u64 offset)
  * with names, and the values (Documentation/virt/kvm/api.rst, 4.135).
  * Histograms are left out.
  */
-static void print_kvm_stats(const char *title, unsigned int id, int vcpu_fd)
+static json_object *kvm_stats_json(int vcpu_fd)
 {
+	json_object *o = json_object_new_object();
 	union {
 		struct kvm_stats_desc desc;
-		char bytes[sizeof(struct kvm_stats_desc) + STATS_NAME_MAX];
+		char bytes[sizeof(struct kvm_stats_desc) + STATS_NAME_MAX + 1];
 	} one;
 	int fd = ioctl(vcpu_fd, KVM_GET_STATS_FD, NULL);
 	struct kvm_stats_header head;
-	const char *name = one.bytes + sizeof(one.desc);
 	size_t desc_size, i;
 	u64 value;
 
 	if (fd < 0)
-		return;
+		return o;
 	if (!read_all(fd, &head, sizeof(head), 0) ||
-	    head.num_desc > STATS_MAX || head.name_size > STATS_NAME_MAX) {
-		close(fd);
-		return;
-	}
+	    head.num_desc > STATS_MAX || head.name_size > STATS_NAME_MAX)
+		head.num_desc = 0;
 	desc_size = sizeof(one.desc) + head.name_size;
-	fprintf(stderr, "%s%u:", title, id);
 	for (i = 0; i < head.num_desc; i++) {
+		memset(&one, 0, sizeof(one));
 		if (!read_all(fd, one.bytes, desc_size,
 			      head.desc_offset + i * desc_size) ||
 		    one.desc.size != 1 ||
 		    !read_all(fd, &value, sizeof(value),
 			      head.data_offset + one.desc.offset) || !value)
 			continue;
-		fprintf(stderr, " %.*s=%llu", (int)head.name_size, name,
-			value);
+		json_object_object_add(o, one.bytes + sizeof(one.desc),
+				       json_object_new_int64(value));
 	}
-	fprintf(stderr, "\n");
 	close(fd);
+	return o;
+}
+
+/**
+ * stats_json() - what has happened so far
+ * @m: the machine; its vCPUs may be running
+ *
+ * Return: for each vCPU the exits to us and the hypervisor's counters, and
+ * the accesses to devices: names and numbers, by group.
+ */
+json_object *stats_json(struct machine *m)
+{
+	json_object *o = json_object_new_object();
+	unsigned int i;
+	char key[32];
+
+	for (i = 0; i < m->vcpu_count; i++) {
+		snprintf(key, sizeof(key), "vcpu%u", i);
+		json_object_object_add(o, key, exits_json(&m->vcpus[i]));
+	}
+	json_object_object_add(o, "pio", bus_json(&m->pio));
+	json_object_object_add(o, "mmio", bus_json(&m->mmio));
+	for (i = 0; i < m->vcpu_count; i++) {
+		snprintf(key, sizeof(key), "kernel-vcpu%u", i);
+		json_object_object_add(o, key, kvm_stats_json(m->vcpus[i].fd));
+	}
+	return o;
 }
 
 /**
@@ -125,12 +156,15 @@ static void print_kvm_stats(const char *title, unsigned int id, int vcpu_fd)
  */
 void stats_print(struct machine *m)
 {
-	unsigned int i;
+	json_object *stats = stats_json(m);
 
-	for (i = 0; i < m->vcpu_count; i++)
-		print_exits(&m->vcpus[i]);
-	print_bus("pio", &m->pio);
-	print_bus("mmio", &m->mmio);
-	for (i = 0; i < m->vcpu_count; i++)
-		print_kvm_stats("kernel-vcpu", i, m->vcpus[i].fd);
+	json_object_object_foreach(stats, group, values) {
+		if (!json_object_object_length(values))
+			continue;
+		fprintf(stderr, "%s:", group);
+		json_object_object_foreach(values, name, value)
+			fprintf(stderr, " %s=%s", name, json_object_get_string(value));
+		fprintf(stderr, "\n");
+	}
+	json_object_put(stats);
 }

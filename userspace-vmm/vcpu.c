@@ -31,6 +31,15 @@ static void on_kick(int sig)
 }
 
 /**
+ * vcpu_kick() - make a started vCPU leave KVM_RUN
+ * @v: the vCPU
+ */
+void vcpu_kick(struct vcpu *v)
+{
+	pthread_kill(v->thread, KICK_SIGNAL);
+}
+
+/**
  * vcpu_create() - create a vCPU and its initial state
  * @m: the machine
  * @id: number and APIC id
@@ -223,12 +232,14 @@ static void *vcpu_thread(void *arg)
 
 	for (;;) {
 		/*
-		 * A kick before this line is seen by the test below, one
+		 * A kick before this line is seen by the tests below, one
 		 * after it by KVM_RUN.
 		 */
 		v->run->immediate_exit = 0;
 		if (machine_ended(v->machine))
 			break;
+		if (atomic_load(&v->stop))
+			v->run->immediate_exit = 1;
 		if (!ioctl(v->fd, KVM_RUN, 0)) {
 			if (handle_exit(v) < 0)
 				break;
@@ -236,6 +247,8 @@ static void *vcpu_thread(void *arg)
 		}
 		if (errno == EINTR || errno == EAGAIN) {
 			v->interrupted++;
+			if (atomic_load(&v->stop))
+				vcpu_park(v);
 			continue;
 		}
 		err_sys(&err, "%s: KVM_RUN of vCPU %u", v->machine->cfg->device,
@@ -299,6 +312,7 @@ int vcpu_stop_all(struct machine *m, struct err *err)
 {
 	unsigned int i, budget_ms = STOP_TIMEOUT_MS;
 
+	vcpus_wake_parked();
 	for (i = 0; i < m->vcpu_count; i++) {
 		struct vcpu *v = &m->vcpus[i];
 

@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The commands that talk to a running machine through its control socket.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <json-c/json.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "console.h"
+#include "control.h"
+
+#define REPLY_TIMEOUT_MS 30000
+#define REPLY_MAX MIB
+#define STOP_SECONDS 30
+#define KILL_SECONDS 12
+
+static u64 now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000ULL + ts.tv_nsec / 1000000;
+}
+
+/* Byte by byte: what follows the line may be the console's. */
+static json_object *read_reply(int fd, const char *name, int timeout_ms, struct err *err)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	json_object *reply = NULL, *text;
+	size_t len = 0, size = 0;
+	char *line = NULL, *more;
+	ssize_t n = 0;
+
+	while (len < REPLY_MAX && poll(&p, 1, timeout_ms) > 0) {
+		if (len + 1 >= size) {
+			size += 4096;
+			more = realloc(line, size);
+			if (!more)
+				break;
+			line = more;
+		}
+		n = recv(fd, line + len, 1, 0);
+		if (n <= 0 || line[len] == '\n')
+			break;
+		len++;
+	}
+	if (n > 0 && len < size) {
+		line[len] = '\0';
+		reply = json_tokener_parse(line);
+	}
+	free(line);
+	if (!reply)
+		err_set(err, "machine %s does not answer; keel kill %s ends it", name, name);
+	else if (json_object_object_get_ex(reply, "error", &text))
+		err_set(err, "%s: %s", name, json_object_get_string(text));
+	else
+		return reply;
+	json_object_put(reply);
+	return NULL;
+}
+
+/* Return: the reply, and in @fd the connection for more. */
+static json_object *call(const char *name, const char *request, int *fd, struct err *err)
+{
+	char line[64];
+
+	*fd = control_connect(name, err);
+	if (*fd < 0)
+		return NULL;
+	snprintf(line, sizeof(line), "{\"request\":\"%s\"}\n", request);
+	send(*fd, line, strlen(line), MSG_NOSIGNAL);
+	return read_reply(*fd, name, REPLY_TIMEOUT_MS, err);
+}
+
+/* A request whose reply says nothing. */
+static int simple(const char *name, const char *request, int *keep)
+{
+	struct err err;
+	int fd;
+	json_object *reply = call(name, request, &fd, &err);
+	int status = reply ? 0 : fail(EXIT_FAIL, "%s", err.text);
+
+	json_object_put(reply);
+	if (keep && !status)
+		*keep = fd;
+	else if (fd >= 0)
+		close(fd);
+	return status;
+}
+
+int cmd_pause(struct run_config *cfg)
+{
+	return simple(cfg->args[0], "pause", NULL);
+}
+
+int cmd_resume(struct run_config *cfg)
+{
+	return simple(cfg->args[0], "resume", NULL);
+}
+
+/* The connection ends with the machine. */
+static bool wait_gone(int fd, double seconds)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	u64 end = now_ms() + seconds * 1000, now;
+	char byte;
+
+	while ((now = now_ms()) < end) {
+		int wait = end - now < 1000 ? end - now : 1000;
+
+		if (poll(&p, 1, wait) > 0 && recv(fd, &byte, 1, 0) <= 0)
+			return true;
+	}
+	return false;
+}
+
+/* SIGKILL for one that does not even answer. */
+int cmd_kill(struct run_config *cfg)
+{
+	const char *name = cfg->args[0];
+	struct ucred cred = { 0 };
+	socklen_t len = sizeof(cred);
+	json_object *reply;
+	struct err err;
+	bool gone;
+	int fd = control_connect(name, &err);
+
+	if (fd < 0)
+		return fail(EXIT_FAIL, "%s", err.text);
+	send(fd, "{\"request\":\"kill\"}\n", 19, MSG_NOSIGNAL);
+	reply = read_reply(fd, name, KILL_SECONDS * 1000, &err);
+	json_object_put(reply);
+	gone = wait_gone(fd, reply ? KILL_SECONDS : 0.1);
+	if (!gone && !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) && cred.pid > 0) {
+		kill(cred.pid, SIGKILL);
+		gone = wait_gone(fd, KILL_SECONDS);
+	}
+	close(fd);
+	return gone ? 0 : fail(EXIT_FAIL, "%s (process %d) does not end; see the kernel log (dmesg)",
+			       name, cred.pid);
+}
+
+int cmd_stop(struct run_config *cfg)
+{
+	int fd, status = simple(cfg->args[0], "power-button", &fd);
+	bool gone;
+
+	if (status)
+		return status;
+	gone = wait_gone(fd, cfg->timeout > 0 ? cfg->timeout : STOP_SECONDS);
+	close(fd);
+	if (gone)
+		return 0;
+	status = cmd_kill(cfg);
+	return status ? status : fail(EXIT_TIMEOUT, "%s did not power off in time and was killed",
+				      cfg->args[0]);
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+	return strverscmp((*a)->d_name, (*b)->d_name);
+}
+
+static int is_socket(const struct dirent *d)
+{
+	size_t len = strlen(d->d_name), tail = strlen(SOCKET_SUFFIX);
+
+	return len > tail && !strcmp(d->d_name + len - tail, SOCKET_SUFFIX);
+}
+
+/* One that died meanwhile is no error; one that hangs is shown as that. */
+static json_object *all_status(struct err *err)
+{
+	json_object *list = json_object_new_array(), *status;
+	struct dirent **entries;
+	char path[80];
+	int dir = rundir_open(path, sizeof(path), err), i, n, fd;
+
+	n = dir < 0 ? -1 : scandir(path, &entries, is_socket, by_name);
+	if (dir >= 0 && n < 0)
+		err_sys(err, "cannot read %s", path);
+	for (i = 0; i < n; i++) {
+		char *name = entries[i]->d_name;
+
+		name[strlen(name) - strlen(SOCKET_SUFFIX)] = '\0';
+		status = call(name, "status", &fd, err);
+		if (!status && fd >= 0) {
+			status = json_object_new_object();
+			json_object_object_add(status, "name", json_object_new_string(name));
+			json_object_object_add(status, "state", json_object_new_string("hangs"));
+		}
+		if (status)
+			json_object_array_add(list, status);
+		if (fd >= 0)
+			close(fd);
+		free(entries[i]);
+	}
+	if (n >= 0)
+		free(entries);
+	if (dir >= 0)
+		close(dir);
+	if (n >= 0)
+		return list;
+	json_object_put(list);
+	return NULL;
+}
+
+static int output_status(void)
+{
+	if (ferror(stdout) | fflush(stdout))
+		return fail(EXIT_FAIL, "cannot write: %s", strerror(errno));
+	return 0;
+}
+
+static int print_json(json_object *o)
+{
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY));
+	json_object_put(o);
+	return output_status();
+}
+
+static long long number(json_object *o, const char *key)
+{
+	return json_object_get_int64(json_object_object_get(o, key));
+}
+
+static const char *string(json_object *o, const char *key)
+{
+	const char *text = json_object_get_string(json_object_object_get(o, key));
+
+	return text ? text : "";
+}
+
+int cmd_ps(struct run_config *cfg)
+{
+	struct err err;
+	json_object *list = all_status(&err), *o;
+	char uptime[32];
+	size_t i;
+
+	if (!list)
+		return fail(EXIT_FAIL, "%s", err.text);
+	if (cfg->json)
+		return print_json(list);
+	printf("%-16s %7s %-8s %4s %8s %8s %10s\n", "NAME", "PID", "STATE", "CPUS", "MEMORY",
+	       "RESIDENT", "UPTIME");
+	for (i = 0; i < json_object_array_length(list); i++) {
+		long long up;
+
+		o = json_object_array_get_idx(list, i);
+		up = number(o, "uptime");
+		snprintf(uptime, sizeof(uptime), "%lld:%02lld:%02lld", up / 3600, up / 60 % 60, up % 60);
+		printf("%-16s %7lld %-8s %4lld %7lldM %7lldM %10s\n", string(o, "name"),
+		       number(o, "pid"), string(o, "state"), number(o, "cpus"),
+		       number(o, "memory") / 1024, number(o, "resident") / 1024, uptime);
+	}
+	json_object_put(list);
+	return output_status();
+}
+
+/* Per second, of what is a number in both; groups with what is not zero. */
+static json_object *rates(json_object *before, json_object *after, double seconds)
+{
+	json_object *out = json_object_new_object(), *old, *value, *group;
+
+	json_object_object_foreach(after, name, values) {
+		group = json_object_new_object();
+		old = json_object_object_get(before, name);
+		json_object_object_foreach(values, key, v) {
+			double rate = (json_object_get_int64(v) - number(old, key)) / seconds;
+
+			if (rate <= 0)
+				continue;
+			value = json_object_new_double(rate);
+			json_object_set_serializer(value, json_object_double_to_json_string,
+						   "%.1f", NULL);
+			json_object_object_add(group, key, value);
+		}
+		json_object_object_add(out, name, group);
+	}
+	return out;
+}
+
+static void show_top(const char *name, json_object *o)
+{
+	printf("\033[H\033[Jkeel top: %s, per second; q quits\r\n", name);
+	json_object_object_foreach(o, group, values) {
+		unsigned int n = 0;
+
+		if (!json_object_object_length(values))
+			continue;
+		printf("\r\n\033[1m%s\033[0m", group);
+		json_object_object_foreach(values, key, v)
+			printf("%s  %-22s %9.0f", n++ % 2 ? "" : "\r\n", key, json_object_get_double(v));
+		printf("\r\n");
+	}
+	fflush(stdout);
+}
+
+static bool wants_to_quit(bool tty)
+{
+	struct pollfd p = { .fd = tty ? STDIN_FILENO : -1, .events = POLLIN };
+	char key;
+
+	return poll(&p, 1, 1000) > 0 && (read(STDIN_FILENO, &key, 1) <= 0 || key == 'q' || key == 3);
+}
+
+int cmd_top(struct run_config *cfg)
+{
+	bool tty = !cfg->once && isatty(STDIN_FILENO);
+	json_object *before = NULL, *after, *rate;
+	const char *name = cfg->args[0];
+	u64 then = 0, now;
+	struct err err;
+	int fd;
+
+	if (tty && term_raw(STDIN_FILENO, &err) < 0)
+		return fail(EXIT_FAIL, "%s", err.text);
+	for (;;) {
+		after = call(name, "stats", &fd, &err);
+		now = now_ms();
+		if (fd >= 0)
+			close(fd);
+		if (!after)
+			break;
+		if (before) {
+			rate = rates(json_object_object_get(before, "stats"),
+				     json_object_object_get(after, "stats"), (now - then) / 1000.0);
+			if (cfg->once) {
+				json_object_put(before);
+				json_object_put(after);
+				if (cfg->json)
+					return print_json(rate);
+				json_object_object_foreach(rate, group, values)
+					printf("%s %s\n", group, json_object_to_json_string(values));
+				json_object_put(rate);
+				return output_status();
+			}
+			show_top(name, rate);
+			json_object_put(rate);
+		}
+		json_object_put(before);
+		before = after;
+		then = now;
+		if (wants_to_quit(tty)) {
+			json_object_put(before);
+			term_restore();
+			return 0;
+		}
+	}
+	json_object_put(before);
+	term_restore();
+	return fail(EXIT_FAIL, "%s", err.text);
+}
+
+static int send_all(int fd, const u8 *data, size_t len)
+{
+	while (len) {
+		ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
+
+		if (n < 0 && errno != EINTR)
+			return -1;
+		if (n > 0) {
+			data += n;
+			len -= n;
+		}
+	}
+	return 0;
+}
+
+/* Return: whether to go on. */
+static bool console_keys(struct console *con, int fd, const char *name)
+{
+	u8 buf[256];
+	ssize_t i, n = read(con->in_fd, buf, sizeof(buf));
+
+	if (n < 0 && errno == EINTR)
+		return true;
+	if (n <= 0) {
+		con->in_fd = -1;	/* the end of a pipe: show the rest */
+		return true;
+	}
+	for (i = 0; i < n; i++) {
+		switch (console_key(con, buf[i])) {
+		case CONSOLE_QUIT:
+			return false;
+		case CONSOLE_POWER_BUTTON:
+			simple(name, "power-button", NULL);
+			break;
+		case CONSOLE_BREAK:
+			simple(name, "break", NULL);
+			break;
+		case CONSOLE_NOTHING:
+			break;
+		}
+	}
+	n = send_all(fd, con->queue, con->queued);
+	con->queued = 0;
+	return n == 0;
+}
+
+int cmd_console(struct run_config *cfg)
+{
+	static struct console con = { .in_fd = STDIN_FILENO, .remote = true };
+	struct pollfd p[2] = { { .events = POLLIN }, { .events = POLLIN } };
+	int fd, status = simple(cfg->args[0], "console", &fd);
+	struct err err;
+	u8 buf[4096];
+	ssize_t n;
+
+	if (status)
+		return status;
+	con.tty = isatty(STDIN_FILENO);
+	if (con.tty) {
+		fprintf(stderr, "keel: Ctrl-A x leaves, Ctrl-A h tells the other keys\n");
+		if (term_raw(STDIN_FILENO, &err) < 0)
+			return fail(EXIT_FAIL, "%s", err.text);
+	}
+	for (;;) {
+		p[0].fd = fd;
+		p[1].fd = con.in_fd;
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			break;
+		if (p[0].revents) {
+			n = recv(fd, buf, sizeof(buf), 0);
+			if (n <= 0 || write(STDOUT_FILENO, buf, n) != n)
+				break;
+		}
+		if (p[1].fd >= 0 && p[1].revents && !console_keys(&con, fd, cfg->args[0]))
+			break;
+	}
+	term_restore();
+	close(fd);
+	return 0;
+}

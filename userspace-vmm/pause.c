@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * All virtual processors out of KVM_RUN, and back in.
+ *
+ * A vCPU that is to stop enters KVM_RUN once more with immediate_exit, which
+ * completes the exit it has just been served, and parks: its registers are
+ * then whole (Documentation/virt/kvm/api.rst, 5, "KVM_EXIT_IO").
+ */
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include "machine.h"
+
+#define KICK_AGAIN_NS 20000000L
+#define PAUSE_TRIES 500
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+
+/**
+ * vcpu_park() - called by the vCPU's thread: wait until it may run again
+ * @v: the vCPU
+ */
+void vcpu_park(struct vcpu *v)
+{
+	pthread_mutex_lock(&lock);
+	atomic_store(&v->parked, true);
+	pthread_cond_broadcast(&changed);
+	while (atomic_load(&v->stop) && !machine_ended(v->machine))
+		pthread_cond_wait(&changed, &lock);
+	atomic_store(&v->parked, false);
+	pthread_mutex_unlock(&lock);
+}
+
+/**
+ * vcpu_unpark() - let a vCPU run
+ * @v: the vCPU, parked or not
+ */
+void vcpu_unpark(struct vcpu *v)
+{
+	pthread_mutex_lock(&lock);
+	atomic_store(&v->stop, false);
+	pthread_cond_broadcast(&changed);
+	pthread_mutex_unlock(&lock);
+}
+
+/**
+ * vcpus_wake_parked() - for machine_end(): nobody waits for a resume any more
+ */
+void vcpus_wake_parked(void)
+{
+	pthread_mutex_lock(&lock);
+	pthread_cond_broadcast(&changed);
+	pthread_mutex_unlock(&lock);
+}
+
+/* Return: -1 if the thread does not come back from the kernel. */
+static int wait_parked(struct vcpu *v)
+{
+	unsigned int tries = PAUSE_TRIES;
+	struct timespec when;
+
+	pthread_mutex_lock(&lock);
+	while (v->started && !atomic_load(&v->parked) && !atomic_load(&v->finished) && --tries) {
+		vcpu_kick(v);
+		clock_gettime(CLOCK_REALTIME, &when);
+		when.tv_nsec += KICK_AGAIN_NS;
+		if (when.tv_nsec >= 1000000000L) {
+			when.tv_nsec -= 1000000000L;
+			when.tv_sec++;
+		}
+		pthread_cond_timedwait(&changed, &lock, &when);
+	}
+	pthread_mutex_unlock(&lock);
+	return tries ? 0 : -1;
+}
+
+/**
+ * machine_pause() - stop all vCPUs and the guest's clock
+ * @m: the machine
+ * @err: filled on failure
+ *
+ * Main thread. Harmless if it is paused already.
+ */
+int machine_pause(struct machine *m, struct err *err)
+{
+	unsigned int i;
+
+	for (i = 0; i < m->vcpu_count; i++)
+		atomic_store(&m->vcpus[i].stop, true);
+	for (i = 0; i < m->vcpu_count; i++) {
+		if (wait_parked(&m->vcpus[i]) < 0)
+			return err_set(err, "vCPU %u does not return from KVM_RUN; see the kernel log (dmesg)",
+				       i);
+	}
+	if (!m->paused && ioctl(m->vm_fd, KVM_GET_CLOCK, &m->clock) < 0)
+		return err_sys(err, "%s: KVM_GET_CLOCK", m->cfg->device);
+	m->paused = true;
+	return 0;
+}
+
+/**
+ * machine_resume() - let all vCPUs run, the clock where it was
+ * @m: the machine
+ * @err: filled on failure
+ */
+int machine_resume(struct machine *m, struct err *err)
+{
+	unsigned int i;
+
+	if (!m->paused)
+		return 0;
+	m->clock.flags = 0;	/* the time that has gone by did not */
+	if (M_IOCTL(m, m->vm_fd, KVM_SET_CLOCK, &m->clock, err) < 0)
+		return -1;
+	m->paused = false;
+	for (i = 0; i < m->vcpu_count; i++) {
+		/* For the guest's watchdogs. EINVAL: it uses another clock. */
+		ioctl(m->vcpus[i].fd, KVM_KVMCLOCK_CTRL, 0);
+		vcpu_unpark(&m->vcpus[i]);
+	}
+	return 0;
+}
