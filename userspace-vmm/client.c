@@ -68,16 +68,29 @@ static json_object *read_reply(int fd, const char *name, int timeout_ms, struct 
 }
 
 /* Return: the reply, and in @fd the connection for more. */
-static json_object *call(const char *name, const char *request, int *fd, struct err *err)
+static json_object *call_file(const char *name, const char *request, const char *file, int *fd,
+			      struct err *err)
 {
-	char line[64];
+	json_object *o;
+	const char *line;
 
 	*fd = control_connect(name, err);
 	if (*fd < 0)
 		return NULL;
-	snprintf(line, sizeof(line), "{\"request\":\"%s\"}\n", request);
+	o = json_object_new_object();
+	json_object_object_add(o, "request", json_object_new_string(request));
+	if (file)
+		json_object_object_add(o, "file", json_object_new_string(file));
+	line = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
 	send(*fd, line, strlen(line), MSG_NOSIGNAL);
-	return read_reply(*fd, name, REPLY_TIMEOUT_MS, err);
+	send(*fd, "\n", 1, MSG_NOSIGNAL);
+	json_object_put(o);
+	return read_reply(*fd, name, file ? -1 : REPLY_TIMEOUT_MS, err);
+}
+
+static json_object *call(const char *name, const char *request, int *fd, struct err *err)
+{
+	return call_file(name, request, NULL, fd, err);
 }
 
 /* A request whose reply says nothing. */
@@ -104,6 +117,26 @@ int cmd_pause(struct run_config *cfg)
 int cmd_resume(struct run_config *cfg)
 {
 	return simple(cfg->args[0], "resume", NULL);
+}
+
+/* The machine may have another working directory. */
+int cmd_snapshot(struct run_config *cfg)
+{
+	char *cwd = *cfg->args[1] == '/' ? NULL : getcwd(NULL, 0);
+	char path[CONTROL_LINE];
+	json_object *reply;
+	struct err err;
+	int fd;
+
+	if (snprintf(path, sizeof(path), "%s%s%s", cwd ? cwd : "", cwd ? "/" : "",
+		     cfg->args[1]) >= (int)sizeof(path) - 256)
+		return fail(EXIT_USAGE, "%s: the name is too long", cfg->args[1]);
+	free(cwd);
+	reply = call_file(cfg->args[0], "snapshot", path, &fd, &err);
+	if (fd >= 0)
+		close(fd);
+	json_object_put(reply);
+	return reply ? 0 : fail(EXIT_FAIL, "%s", err.text);
 }
 
 /* The connection ends with the machine. */

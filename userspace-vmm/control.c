@@ -300,6 +300,25 @@ static int do_console(struct machine *m, json_object *req, json_object *reply, s
 	return err_set(err, "the serial port goes elsewhere: --serial said so");
 }
 
+/* A machine that was running runs on, whether or not it worked. */
+static int do_snapshot(struct machine *m, json_object *req, json_object *reply, struct err *err)
+{
+	const char *path = json_object_get_string(json_object_object_get(req, "file"));
+	bool paused = m->paused;
+	struct err resume_err;
+	int ret;
+
+	(void)reply;
+	if (!path)
+		return err_set(err, "the request names no file");
+	if (machine_pause(m, err) < 0)
+		return -1;
+	ret = snapshot_save(m, path, err);
+	if (!paused && machine_resume(m, &resume_err) < 0)
+		machine_fail(m, &resume_err);
+	return ret;
+}
+
 static const struct request {
 	const char *name;
 	int (*fn)(struct machine *m, json_object *req, json_object *reply, struct err *err);
@@ -312,6 +331,7 @@ static const struct request {
 	{ "pause", do_pause },
 	{ "resume", do_resume },
 	{ "console", do_console },
+	{ "snapshot", do_snapshot },
 };
 
 static void drop_client(struct control_client *client)

@@ -196,7 +196,7 @@ int cpu_set_initial_state(struct vcpu *v, struct err *err)
 	if (set_cpuid(v, err) < 0 || set_msrs(v, err) < 0 ||
 	    set_lapic(v, err) < 0)
 		return -1;
-	if (v->id)
+	if (v->id || v->machine->cfg->restore)
 		return 0;
 	if (set_boot_sregs(v, err) < 0)
 		return -1;

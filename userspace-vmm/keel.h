@@ -100,6 +100,7 @@ struct run_config {
 	bool once;
 	const char *root;
 	const char *config;
+	const char *restore;	/* a snapshot */
 	const char *args[2];	/* what is no option */
 };
 
@@ -124,6 +125,8 @@ int cmd_stop(struct run_config *cfg);
 int cmd_kill(struct run_config *cfg);
 int cmd_pause(struct run_config *cfg);
 int cmd_resume(struct run_config *cfg);
+int cmd_snapshot(struct run_config *cfg);
+int cmd_restore(struct run_config *cfg);
 int cmd_top(struct run_config *cfg);
 int cmd_doctor(const char *root, const char *device, bool json);
 

@@ -219,6 +219,53 @@ static int set_memory(struct machine *m, struct err *err)
 	return M_IOCTL(m, m->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot, err);
 }
 
+static int load_serial(void *dev)
+{
+	struct serial *s = dev;
+
+	s->want_rx = false;
+	return s->rx_head < SERIAL_RX_FIFO && s->rx_count <= SERIAL_RX_FIFO &&
+	       s->tx_head < SERIAL_TX_RING && s->tx_count <= SERIAL_TX_RING ? 0 : -1;
+}
+
+static int load_rtc(void *dev)
+{
+	struct rtc *rtc = dev;
+
+	arm_rtc(rtc->opaque, rtc->armed);
+	return rtc->index < sizeof(rtc->cmos) ? 0 : -1;
+}
+
+static void save_pm_clock(void *dev)
+{
+	struct machine *m = dev;
+
+	m->pm_ns = m->pm.now_ns() + m->pm.skew_ns;
+}
+
+static int load_pm_clock(void *dev)
+{
+	struct machine *m = dev;
+
+	m->pm.skew_ns = m->pm_ns - m->pm.now_ns();
+	return 0;
+}
+
+/* What lies in a device between two members. */
+#define PART(name, dev, first, end, load) &(struct snapshot_part){ name, &(dev)->first, \
+	(char *)&(dev)->end - (char *)&(dev)->first, dev, NULL, load }
+
+static void add_snapshot_parts(struct machine *m)
+{
+	snapshot_add(m, PART("serial", &m->serial, ier, irq, load_serial));
+	snapshot_add(m, PART("rtc", &m->rtc, index, irq, load_rtc));
+	snapshot_add(m, PART("pm", &m->pm, status, sci, NULL));
+	snapshot_add(m, &(struct snapshot_part){ "pm-clock", &m->pm_ns, sizeof(m->pm_ns), m,
+						 save_pm_clock, load_pm_clock });
+	snapshot_add(m, &(struct snapshot_part){ "pci", &m->pci.address, sizeof(m->pci.address),
+						 NULL, NULL, NULL });
+}
+
 static void add_devices(struct machine *m)
 {
 	struct irq_line com1 = { set_irq, m, COM1_IRQ };
@@ -245,6 +292,7 @@ static void add_devices(struct machine *m)
 		&m->pci);
 	bus_add(&m->mmio, "pci", PCI_WINDOW, PCI_WINDOW_SIZE, false,
 		pci_mmio_access, &m->pci);
+	add_snapshot_parts(m);
 }
 
 /**
@@ -277,11 +325,12 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 	if (devices_share_memory(cfg, &share, err) < 0 ||
 	    ram_alloc(&m->ram, cfg->mem, err) < 0 ||
 	    (share && ram_share(&m->ram, err) < 0) ||
-	    boot_load(cfg, &m->ram, &m->boot, err) < 0)
+	    (!cfg->restore && boot_load(cfg, &m->ram, &m->boot, err) < 0))
 		return -1;
 	m->dev_fd = device_open(cfg->device, err);
 	if (m->dev_fd < 0 || check_capabilities(m, err) < 0 ||
-	    read_cpuid(m, err) < 0 || create_vm(m, err) < 0 ||
+	    read_cpuid(m, err) < 0 || (cfg->restore && snapshot_cpuid(m, err) < 0) ||
+	    create_vm(m, err) < 0 ||
 	    create_platform(m, err) < 0 || set_memory(m, err) < 0)
 		return -1;
 	add_devices(m);
@@ -300,7 +349,7 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 		if (vcpu_create(m, i, err) < 0)
 			return -1;
 	}
-	return 0;
+	return cfg->restore ? snapshot_load(m, err) : 0;
 }
 
 static int open_signals(struct err *err)
@@ -431,8 +480,9 @@ static int run_threads(struct machine *m, int signal_fd, int timer_fd,
 {
 	struct err stop_err;
 	unsigned int i;
-	int ret = 0;
+	int ret;
 
+	ret = machine_resume(m, err);	/* one that was restored */
 	for (i = 0; i < m->vcpu_count && !ret; i++)
 		ret = vcpu_start(&m->vcpus[i], err);
 	if (!ret)

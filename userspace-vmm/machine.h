@@ -22,6 +22,7 @@
 #include "pm.h"
 #include "rtc.h"
 #include "serial.h"
+#include "snapshot.h"
 
 enum end_reason {
 	END_NONE,
@@ -68,6 +69,8 @@ struct machine {
 	bool paused;			/* main thread */
 	struct kvm_clock_data clock;	/* while paused */
 	struct control control;
+	struct snapshot_part parts[SNAPSHOT_PARTS];
+	unsigned int part_count;
 
 	struct bus pio;
 	struct bus mmio;
@@ -79,6 +82,7 @@ struct machine {
 	struct virtio_host virtio;
 	struct kvm_irq_routing *routes;	/* irq.c; pci.lock */
 	struct pm pm;
+	u64 pm_ns;		/* its clock, in a snapshot */
 
 	atomic_int end;		/* enum end_reason; the first one counts */
 	int signal;		/* with END_SIGNAL; main thread */

@@ -46,7 +46,7 @@ void pm_init(struct pm *pm, struct irq_line sci,
 
 static u32 timer_value(struct pm *pm)
 {
-	u64 ns = pm->now_ns();
+	u64 ns = pm->now_ns() + pm->skew_ns;
 
 	return ns / NSEC_PER_SEC * PM_TMR_HZ +
 	       ns % NSEC_PER_SEC * PM_TMR_HZ / NSEC_PER_SEC;

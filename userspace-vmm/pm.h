@@ -30,6 +30,7 @@ struct pm {
 	void (*power_off)(void *opaque);
 	void *opaque;
 	u64 (*now_ns)(void);
+	u64 skew_ns;		/* a restored guest's clock is older */
 };
 
 void pm_init(struct pm *pm, struct irq_line sci,

@@ -104,7 +104,9 @@ int cmd_run(struct run_config *cfg)
 	struct err err;
 	int ret, status, report = -1;
 
-	if (!cfg->kernel)
+	if (cfg->restore && snapshot_open(cfg, &err) < 0)
+		return fail(EXIT_FAIL, "%s", err.text);
+	if (!cfg->kernel && !cfg->restore)
 		return fail(EXIT_USAGE, "--kernel FILE is missing; for instance --kernel /boot/vmlinuz-$(uname -r)");
 	if (cfg->detach) {
 		report = detach_start(&status);
@@ -124,4 +126,16 @@ int cmd_run(struct run_config *cfg)
 		stats_print(&m);
 	machine_destroy(&m);
 	return status;
+}
+
+/**
+ * cmd_restore() - keel restore
+ * @cfg: the options
+ *
+ * Return: the exit status.
+ */
+int cmd_restore(struct run_config *cfg)
+{
+	cfg->restore = cfg->args[0];
+	return cmd_run(cfg);
 }

@@ -190,6 +190,39 @@ check 1 'cannot open .*Is a directory' 'device is a directory' \
 check 1 'cannot map .* give a smaller --mem' 'more memory than addresses' \
 	$run --kernel "$tmp/good" --mem 4096T
 
+for c in console stop kill pause resume top; do
+	check 2 'NAME is missing' "$c: no name" "$keel" $c
+	check 1 'no machine is called keel-test' "$c: no such machine" "$keel" $c keel-test
+	check 1 'is no name for a machine' "$c: bad name" "$keel" $c ../keel-test
+done
+check 2 'NAME FILE is missing' 'snapshot: no file' "$keel" snapshot keel-test
+check 1 'no machine is called keel-test' 'snapshot: no such machine' "$keel" snapshot keel-test "$tmp/snap"
+check 1 'cannot open' 'restore: no such file' "$keel" restore "$none"
+check 1 'is not a snapshot' 'restore: a directory' "$keel" restore "$tmp"
+check 1 'is not a snapshot' 'restore: a FIFO' "$keel" restore "$tmp/fifo"
+check 1 'is not a snapshot' 'restore: a program' "$keel" restore "$tmp/program"
+check 1 'is not a snapshot' 'restore: an empty file' "$keel" restore "$tmp/empty"
+# snapshot_head VERSION CPUS MEM STATE RAM CHECKSUM [SIZE]: a file with that header
+snapshot_head()
+{
+	perl -e 'my @a = map { oct } @ARGV; print "KEELSNAP", pack("VVQQQQ", @a[0..5]); truncate STDOUT, $a[6]' \
+		"$@" >"$tmp/head"
+}
+snapshot_head 2 1 0x4000000 0 0x1000 0 0x4001000
+check 1 'has version 2' 'restore: another version' "$keel" restore "$tmp/head"
+snapshot_head 1 0 0x4000000 0 0x1000 0 0x4001000
+check 1 'is broken: .* header' 'restore: no CPU' "$keel" restore "$tmp/head"
+snapshot_head 1 0xff 0x4000000 0 0x1000 0 0x4001000
+check 1 'is broken: .* header' 'restore: too many CPUs' "$keel" restore "$tmp/head"
+snapshot_head 1 1 0xffffffffffffe000 0 0x3000 0 0x1000
+check 1 'is broken: .* header' 'restore: impossible memory' "$keel" restore "$tmp/head"
+snapshot_head 1 1 0x4000000 0xffffffffffffffff 0x1000 0 0x4001000
+check 1 'is broken: .* header' 'restore: impossible state' "$keel" restore "$tmp/head"
+snapshot_head 1 1 0x4000000 0 0x1000 0 0x4000000
+check 1 'is broken: truncated' 'restore: truncated' "$keel" restore "$tmp/head"
+snapshot_head 1 1 0x4000000 0 0x1000 0 0x4001000
+check 1 'is broken: its checksum' 'restore: wrong checksum' "$keel" restore "$tmp/head"
+
 # The rest as somebody else, when we may become that.
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null &&
    mknod -m 600 "$tmp/node" c 10 232 2>/dev/null; then
