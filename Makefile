@@ -91,6 +91,8 @@ install:
 		install -D -m 644 "$$page" \
 			"$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}" || exit 1; \
 	done
+	install -D -m 644 scripts/keel.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/keel
 	install -D -m 644 scripts/60-keel.rules $(DESTDIR)/lib/udev/rules.d/60-keel.rules
 	$(if $(DESTDIR),,-udevadm control --reload)
 
@@ -98,6 +100,7 @@ uninstall:
 	@[ -n "$(RELEASE)" ]
 	rm -f $(DESTDIR)/lib/modules/$(RELEASE)/updates/keel.ko \
 		$(DESTDIR)$(PREFIX)/bin/keel \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/keel \
 		$(DESTDIR)/lib/udev/rules.d/60-keel.rules
 	-rmdir --ignore-fail-on-non-empty $(DESTDIR)/lib/modules/$(RELEASE)/updates 2>/dev/null
 	for page in man/*.[1-9]; do \
