@@ -100,6 +100,7 @@ struct run_config {
 	bool once;
 	const char *root;
 	const char *config;
+	const char *gdb;
 	const char *restore;	/* a snapshot */
 	const char *args[2];	/* what is no option */
 };

@@ -48,6 +48,15 @@ static void wake_main(void *opaque)
 }
 
 /**
+ * machine_wake() - make the main thread look around
+ * @m: the machine
+ */
+void machine_wake(struct machine *m)
+{
+	wake_main(m);
+}
+
+/**
  * machine_end() - the machine is over
  * @m: the machine
  * @why: the first reason given is the one that counts
@@ -441,7 +450,7 @@ static void serve_console(struct machine *m, const struct pollfd fds[2])
 static int wait_for_end(struct machine *m, int signal_fd, int timer_fd,
 			struct err *err)
 {
-	struct pollfd fds[6 + CONTROL_FDS] = {
+	struct pollfd fds[6 + CONTROL_FDS + 1] = {
 		{ .fd = m->wake_fd, .events = POLLIN },
 		{ .fd = signal_fd, .events = POLLIN },
 		{ .fd = timer_fd, .events = POLLIN },
@@ -453,6 +462,7 @@ static int wait_for_end(struct machine *m, int signal_fd, int timer_fd,
 	while (!machine_ended(m)) {
 		console_poll(&m->console, &fds[4]);
 		control_poll(m, &fds[6]);
+		gdb_poll(&fds[6 + CONTROL_FDS]);
 		if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
 			if (errno == EINTR)
 				continue;
@@ -471,6 +481,7 @@ static int wait_for_end(struct machine *m, int signal_fd, int timer_fd,
 			rtc_tick(&m->rtc);
 		serve_console(m, &fds[4]);
 		control_events(m, &fds[6]);
+		gdb_events(m, &fds[6 + CONTROL_FDS]);
 	}
 	return 0;
 }
@@ -482,7 +493,8 @@ static int run_threads(struct machine *m, int signal_fd, int timer_fd,
 	unsigned int i;
 	int ret;
 
-	ret = machine_resume(m, err);	/* one that was restored */
+	/* With --gdb it starts stopped; one that was restored otherwise goes on. */
+	ret = m->cfg->gdb ? machine_pause(m, err) : machine_resume(m, err);
 	for (i = 0; i < m->vcpu_count && !ret; i++)
 		ret = vcpu_start(&m->vcpus[i], err);
 	if (!ret)
@@ -520,6 +532,8 @@ int machine_run(struct machine *m, struct err *err)
 		if (timer_fd < 0)
 			goto out;
 	}
+	if (m->cfg->gdb && gdb_open(m->cfg->gdb, err) < 0)
+		goto out;
 	ret = console_open(&m->console, m->cfg, &m->serial, err);
 	m->console.tap = control_console_output;
 	m->console.tap_opaque = &m->control;
@@ -553,6 +567,7 @@ void machine_destroy(struct machine *m)
 	virtio_remove_all(&m->virtio);
 	free(m->vcpus);
 	control_close(&m->control);
+	gdb_close();
 	if (m->vm_fd >= 0)
 		close(m->vm_fd);
 	if (m->dev_fd >= 0)

@@ -47,6 +47,7 @@ struct vcpu {
 	atomic_bool finished;
 	atomic_bool stop;		/* it shall park */
 	atomic_bool parked;		/* pause.c */
+	atomic_bool debugged;		/* it has hit what gdb waits for */
 	u64 exits[EXIT_REASONS];	/* owner thread; read after joining */
 	u64 interrupted;
 	char dump[640];			/* registers, for --verbose */
@@ -97,6 +98,7 @@ void machine_destroy(struct machine *m);
 
 /* Any thread. */
 void machine_end(struct machine *m, enum end_reason why);
+void machine_wake(struct machine *m);
 void machine_fail(struct machine *m, const struct err *err);
 
 static inline bool machine_ended(struct machine *m)
@@ -119,6 +121,13 @@ int vcpu_start(struct vcpu *v, struct err *err);
 int vcpu_stop_all(struct machine *m, struct err *err);
 void vcpu_destroy(struct vcpu *v);
 void vcpu_kick(struct vcpu *v);
+
+/* gdb.c */
+int gdb_open(const char *where, struct err *err);
+void gdb_close(void);
+void gdb_debug_exit(struct vcpu *v);
+void gdb_poll(struct pollfd *fd);
+void gdb_events(struct machine *m, const struct pollfd *fd);
 
 /* pause.c */
 void vcpu_park(struct vcpu *v);

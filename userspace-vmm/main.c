@@ -246,6 +246,8 @@ static const struct option_row {
 	  set_seconds, FIELD(timeout), "give a number of seconds" },
 	{ MACHINE, 0, "detach", NULL, "in the background; keel console shows its serial port",
 	  FLAG(detach) },
+	{ MACHINE, 0, "gdb", "WHERE", "wait for gdb on a TCP port of localhost or a unix socket",
+	  TEXT(gdb) },
 	{ RUN, 0, "config", "FILE", "a file of such options, as OPTION = VALUE",
 	  TEXT(config) },
 	{ MACHINE, 0, "stats", NULL, "count exits, print them at the end",

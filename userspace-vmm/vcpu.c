@@ -200,6 +200,9 @@ static int handle_exit(struct vcpu *v)
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		return 0;
+	case KVM_EXIT_DEBUG:
+		gdb_debug_exit(v);
+		return 0;
 	case KVM_EXIT_SHUTDOWN:
 		machine_end(v->machine, END_TRIPLE_FAULT);
 		return -1;
