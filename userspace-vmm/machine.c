@@ -261,18 +261,36 @@ static int load_pm_clock(void *dev)
 }
 
 /* What lies in a device between two members. */
-#define PART(name, dev, first, end, load) &(struct snapshot_part){ name, &(dev)->first, \
-	(char *)&(dev)->end - (char *)&(dev)->first, dev, NULL, load }
+static void add_part(struct machine *m, const char *name, void *dev, void *first,
+		     void *end, int (*load)(void *dev))
+{
+	struct snapshot_part part = {
+		.name = name,
+		.data = first,
+		.size = (char *)end - (char *)first,
+		.dev = dev,
+		.load = load,
+	};
+
+	snapshot_add(m, &part);
+}
 
 static void add_snapshot_parts(struct machine *m)
 {
-	snapshot_add(m, PART("serial", &m->serial, ier, irq, load_serial));
-	snapshot_add(m, PART("rtc", &m->rtc, index, irq, load_rtc));
-	snapshot_add(m, PART("pm", &m->pm, status, sci, NULL));
-	snapshot_add(m, &(struct snapshot_part){ "pm-clock", &m->pm_ns, sizeof(m->pm_ns), m,
-						 save_pm_clock, load_pm_clock });
-	snapshot_add(m, &(struct snapshot_part){ "pci", &m->pci.address, sizeof(m->pci.address),
-						 NULL, NULL, NULL });
+	struct snapshot_part clock = {
+		.name = "pm-clock",
+		.data = &m->pm_ns,
+		.size = sizeof(m->pm_ns),
+		.dev = m,
+		.save = save_pm_clock,
+		.load = load_pm_clock,
+	};
+
+	add_part(m, "serial", &m->serial, &m->serial.ier, &m->serial.irq, load_serial);
+	add_part(m, "rtc", &m->rtc, &m->rtc.index, &m->rtc.irq, load_rtc);
+	add_part(m, "pm", &m->pm, &m->pm.status, &m->pm.sci, NULL);
+	snapshot_add(m, &clock);
+	add_part(m, "pci", &m->pci, &m->pci.address, &m->pci.address + 1, NULL);
 }
 
 static void add_devices(struct machine *m)
