@@ -311,6 +311,8 @@ static int do_snapshot(struct machine *m, json_object *req, json_object *reply, 
 	(void)reply;
 	if (!path)
 		return err_set(err, "the request names no file");
+	if (m->cfg->device_count)
+		return err_set(err, "a machine with virtio devices cannot be kept in a file: their queues would be lost");
 	if (machine_pause(m, err) < 0)
 		return -1;
 	ret = snapshot_save(m, path, err);

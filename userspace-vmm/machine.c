@@ -361,6 +361,9 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 	    create_platform(m, err) < 0 || set_memory(m, err) < 0)
 		return -1;
 	add_devices(m);
+	if (control_open(m, err) < 0)
+		return -1;
+	m->virtio.machine = m->control.name;
 	m->virtio.pci = &m->pci;
 	m->virtio.ram = &m->ram;
 	if (devices_create(&m->virtio, cfg, err) < 0)

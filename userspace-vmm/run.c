@@ -114,8 +114,6 @@ int cmd_run(struct run_config *cfg)
 			return status;
 	}
 	ret = machine_create(&m, cfg, &err);
-	if (!ret)
-		ret = control_open(&m, &err);
 	if (!ret && cfg->detach)
 		ret = detach_ready(report, m.control.name, &err);
 	if (!ret)
