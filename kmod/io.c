@@ -735,6 +735,12 @@ static u64 *mov_gpr(struct keel_vcpu *vcpu, const struct insn_mov *mov)
 static int retire_mov(struct keel_vcpu *vcpu)
 {
 	vcpu->exit.insn_len = vcpu->io.insn.len;
+	/* a fault has set it, for the instruction that is over now */
+	keel_need(vcpu, KEEL_RFLAGS);
+	if (vcpu->regs.rflags & X86_EFLAGS_RF) {
+		vcpu->regs.rflags &= ~(u64)X86_EFLAGS_RF;
+		vcpu->regs.dirty |= KEEL_RFLAGS;
+	}
 	return keel_skip_instruction(vcpu);
 }
 

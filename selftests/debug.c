@@ -437,6 +437,36 @@ TEST(single_step_over_io)
 	vm_destroy(vm);
 }
 
+/* RFLAGS.RF, which the fault of an access sets, ends with the instruction. */
+TEST(breakpoint_behind_mmio)
+{
+	struct vm *vm = vm_create(VM_IRQCHIP);
+	struct vcpu *vcpu = vcpu_create(vm);
+	struct kvm_run *run = vcpu->run;
+
+	if (host_is_bochs_svm())
+		SKIP(return, NO_DR6);
+	if (host_is_tcg())
+		SKIP(return, NO_BREAKPOINTS);
+	vcpu_set_long(vcpu, guest_io_steps);
+	ASSERT_EQ(1, guest_run_sync(vcpu));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(UCALL_NONE, guest_run(vcpu));
+		ASSERT_EQ(KVM_EXIT_IO, run->exit_reason);
+	}
+	set_debug(vcpu, KVM_GUESTDBG_USE_HW_BP, DR7_FIXED | DR7_ON(0), (uintptr_t)io_3);
+	ASSERT_EQ(UCALL_NONE, guest_run(vcpu));
+	ASSERT_EQ(KVM_EXIT_MMIO, run->exit_reason);
+	EXPECT_DEBUG(vcpu, VEC_DB, io_3, DR6_NONE | 1);
+	set_debug(vcpu, KVM_GUESTDBG_USE_HW_BP, DR7_FIXED | DR7_ON(0), (uintptr_t)io_4);
+	ASSERT_EQ(UCALL_NONE, guest_run(vcpu));
+	ASSERT_EQ(KVM_EXIT_MMIO, run->exit_reason);
+	EXPECT_DEBUG(vcpu, VEC_DB, io_4, DR6_NONE | 1);
+	set_debug(vcpu, 0, 0, 0);
+	guest_run_done(vcpu);
+	vm_destroy(vm);
+}
+
 static u8 rep_buffer[4];
 
 static void guest_rep_steps(void)
