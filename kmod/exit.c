@@ -296,6 +296,11 @@ static int exit_hlt(struct keel_vcpu *vcpu)
 	return KEEL_TO_USER;
 }
 
+static u64 edx_eax(const struct keel_vcpu *vcpu)
+{
+	return (u32)vcpu->regs.gpr[KEEL_RAX] | vcpu->regs.gpr[KEEL_RDX] << 32;
+}
+
 static void set_edx_eax(struct keel_vcpu *vcpu, u64 value)
 {
 	vcpu->regs.gpr[KEEL_RAX] = (u32)value;
@@ -368,9 +373,8 @@ static int exit_rdmsr(struct keel_vcpu *vcpu)
 
 static int exit_wrmsr(struct keel_vcpu *vcpu)
 {
-	u64 *g = vcpu->regs.gpr;
-	u32 msr = g[KEEL_RCX];
-	u64 value = (u32)g[KEEL_RAX] | g[KEEL_RDX] << 32;
+	u32 msr = vcpu->regs.gpr[KEEL_RCX];
+	u64 value = edx_eax(vcpu);
 	int err = -EPERM;
 
 	vcpu->stats.wrmsr_exits++;
@@ -454,13 +458,11 @@ static int exit_dr(struct keel_vcpu *vcpu)
 
 static int exit_xsetbv(struct keel_vcpu *vcpu)
 {
-	u64 *g = vcpu->regs.gpr;
-	u64 value = (u32)g[KEEL_RAX] | g[KEEL_RDX] << 32;
-
 	vcpu->stats.other_exits++;
 	if (!(vcpu->regs.cr4 & X86_CR4_OSXSAVE))
 		return inject_ud(vcpu);
-	if (keel_cpl(vcpu) || (u32)g[KEEL_RCX] || keel_set_xcr0(vcpu, value))
+	if (keel_cpl(vcpu) || (u32)vcpu->regs.gpr[KEEL_RCX] ||
+	    keel_set_xcr0(vcpu, edx_eax(vcpu)))
 		return inject_gp(vcpu);
 	return keel_skip_instruction(vcpu);
 }
@@ -664,8 +666,11 @@ bool keel_exit_is_atomic(struct keel_vcpu *vcpu)
 	case KEEL_EXIT_CPUID:
 		break;
 	case KEEL_EXIT_RDMSR:
+		if (!keel_msr_read_is_atomic(vcpu, g[KEEL_RCX]))
+			return false;
+		break;
 	case KEEL_EXIT_WRMSR:
-		if (!keel_msr_is_atomic(vcpu, g[KEEL_RCX], e->reason == KEEL_EXIT_WRMSR))
+		if (!keel_msr_write_is_atomic(vcpu, g[KEEL_RCX], edx_eax(vcpu)))
 			return false;
 		break;
 	case KEEL_EXIT_HYPERCALL:

@@ -288,8 +288,9 @@ long keel_ioctl_get_cpuid2(struct keel_vcpu *vcpu, struct kvm_cpuid2 __user *u);
  */
 int keel_get_msr(struct keel_vcpu *vcpu, u32 msr, u64 *value, bool host);
 int keel_set_msr(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host);
-/* May the guest's access be made where neither is allowed: to sleep, to touch guest memory? */
-bool keel_msr_is_atomic(struct keel_vcpu *vcpu, u32 msr, bool write);
+/* May the guest's access be made with interrupts off: does it neither sleep, nor touch memory? */
+bool keel_msr_read_is_atomic(struct keel_vcpu *vcpu, u32 msr);
+bool keel_msr_write_is_atomic(struct keel_vcpu *vcpu, u32 msr, u64 value);
 void keel_msrs_reset(struct keel_vcpu *vcpu, bool init);
 int keel_msr_init(void);
 const u32 *keel_msr_index_list(u32 *count);

@@ -757,23 +757,47 @@ int keel_set_msr(struct keel_vcpu *vcpu, u32 msr, u64 value, bool host)
 	return 0;
 }
 
-bool keel_msr_is_atomic(struct keel_vcpu *vcpu, u32 msr, bool write)
+/* An IPI to one vCPU; others have up to all of them to wake. */
+static bool ipi_to_one(u64 icr)
 {
-	u32 x2apic = msr - APIC_BASE_MSR;
+	u32 shorthand = icr & APIC_DEST_ALLBUT;
 
+	return shorthand == APIC_DEST_SELF ||
+	       (!shorthand && !(icr & APIC_DEST_LOGICAL) && icr >> 32 != U32_MAX);
+}
+
+static bool x2apic_write_is_atomic(u32 msr, u64 value)
+{
+	switch ((msr - APIC_BASE_MSR) << 4) {
+	case APIC_ICR:
+		return ipi_to_one(value);
+	case APIC_TASKPRI:
+	case APIC_EOI:
+	case APIC_SELF_IPI:
+	case APIC_TMICT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* PV EOI: the guest's word is looked at before the APIC's registers are. */
+bool keel_msr_read_is_atomic(struct keel_vcpu *vcpu, u32 msr)
+{
+	return msr - APIC_BASE_MSR > 0xff || !vcpu->pv.eoi_offered;
+}
+
+bool keel_msr_write_is_atomic(struct keel_vcpu *vcpu, u32 msr, u64 value)
+{
 	switch (msr) {
 	case MSR_IA32_TSC_ADJUST:
 	case MSR_IA32_TSC_DEADLINE:
 		return true;
 	case APIC_BASE_MSR ... APIC_BASE_MSR + 0xff:
-		/* PV EOI: the guest's word is looked at first */
-		if (vcpu->pv.eoi_offered)
-			return false;
-		return !write || x2apic == APIC_TASKPRI >> 4 || x2apic == APIC_EOI >> 4 ||
-		       x2apic == APIC_ICR >> 4 || x2apic == APIC_SELF_IPI >> 4 ||
-		       x2apic == APIC_TMICT >> 4;
+		return !vcpu->pv.eoi_offered && x2apic_write_is_atomic(msr, value);
+	default:
+		return false;
 	}
-	return !write;
 }
 
 /* Microcode revisions that no erratum check of a guest looks for. */

@@ -217,9 +217,16 @@ long keel_hypercall(struct keel_vcpu *vcpu, u64 nr, const u64 arg[4])
 	return -KVM_ENOSYS;
 }
 
-/* All but these: they give the CPU to somebody else, or write to the guest's memory. */
+/* Others give the CPU to somebody else, write to guest memory, or have many to wake. */
 bool keel_hypercall_is_atomic(u64 nr)
 {
-	nr = (u32)nr;	/* all there is of it outside 64-bit mode */
-	return nr != KVM_HC_KICK_CPU && nr != KVM_HC_SCHED_YIELD && nr != KVM_HC_CLOCK_PAIRING;
+	switch ((u32)nr) {	/* all there is of it outside 64-bit mode */
+	case KVM_HC_KICK_CPU:
+	case KVM_HC_SCHED_YIELD:
+	case KVM_HC_CLOCK_PAIRING:
+	case KVM_HC_SEND_IPI:
+		return false;
+	default:
+		return true;
+	}
 }
