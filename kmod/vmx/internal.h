@@ -107,6 +107,7 @@ struct vmx_vcpu {
 
 	struct vmx_switched *switched;		/* [C] physically contiguous */
 	u32 nr_switched;			/* as the VMCS has it */
+	bool perf_switched;			/* ... and as perf had it after the last exit */
 
 	/* the event to deliver at the next entry, in the VMCS' format, or 0 */
 	u32 event_info, event_error, event_len;

@@ -691,6 +691,7 @@ static void vmx_begin(struct keel_vcpu *vcpu)
 	if (xcr0 != vmx_caps.host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, xcr0);
 	vmx_switch_perf_msrs(vmx);
+	vmx->perf_switched = true;
 }
 
 static void vmx_end(struct keel_vcpu *vcpu)
@@ -720,6 +721,10 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 		vmx_write_blocking(vmx);
 	vmx_write_event(vmx);
 	vmx_write_controls(vmx);
+	/* the exit has loaded the host's again, and an NMI may have changed them since */
+	if (unlikely(vmx->nr_switched && !vmx->perf_switched))
+		vmx_switch_perf_msrs(vmx);
+	vmx->perf_switched = false;
 	if (unlikely(vmx->flush_tlb))
 		vmx_do_flush(vmx);
 	vmx_flush_l1d(vmx);
