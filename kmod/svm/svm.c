@@ -735,8 +735,11 @@ static void svm_enter(struct keel_vcpu *vcpu)
 	if (svm->xsave)
 		vcpu->fpu.xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
 	/* an intercepted machine check was not delivered: the host's handler must run */
-	if (unlikely(vmcb->control.exit_code == SVM_EXIT_EXCP_BASE + MC_VECTOR))
+	if (unlikely(vmcb->control.exit_code == SVM_EXIT_EXCP_BASE + MC_VECTOR)) {
+		svm_end(vcpu);
 		keel_machine_check();
+		svm_begin(vcpu);
+	}
 	if (unlikely(vmcb->control.exit_code == (u32)SVM_EXIT_ERR))
 		entry_failed(svm, sc);
 

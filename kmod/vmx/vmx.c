@@ -731,8 +731,12 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 
 	r = vmx_enter_noinstr(vmx);
 
-	if (unlikely(r == VMX_ENTERED && vmx_exit_is_machine_check(vmx)))
+	if (unlikely(r == VMX_ENTERED && vmx_exit_is_machine_check(vmx))) {
+		/* its handler finds the host as it knows it */
+		vmx_end(vcpu);
 		keel_machine_check();
+		vmx_begin(vcpu);
+	}
 
 	regs->valid = KEEL_DRS;
 	vmx->blocking_valid = false;
