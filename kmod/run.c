@@ -150,6 +150,7 @@ static bool enter_once(struct keel_vcpu *vcpu)
 	keel_backend->enter(vcpu);
 
 	WRITE_ONCE(vcpu->mode, KEEL_OUTSIDE_GUEST);
+	vcpu->launched = true;
 	if (unlikely(vcpu->events.more))
 		keel_request(vcpu, KEEL_REQ_EVENT);
 	vcpu->stats.exits++;
@@ -200,7 +201,7 @@ static int enter_guest(struct keel_vcpu *vcpu)
 		if (handled)
 			ret = keel_handle_exit(vcpu);
 	} while (handled && ret == KEEL_RESUME && --left && !READ_ONCE(vcpu->requests) &&
-		 !vcpu->events.want_irq_window);
+		 !vcpu->events.want_irq_window && !test_thread_flag(TIF_NEED_FPU_LOAD));
 	keel_backend->end(vcpu);
 	keel_guest_trained_predictors();
 
@@ -219,7 +220,6 @@ static int enter_guest(struct keel_vcpu *vcpu)
 		ret = take_back_events(vcpu);
 	}
 	preempt_enable();
-	vcpu->launched = true;
 	return !entered || handled ? ret : keel_handle_exit(vcpu);
 }
 
