@@ -269,8 +269,11 @@ static int poisoned(const struct fault *f)
 	return KEEL_RESUME;
 }
 
-/* Return: KEEL_RESUME; -EINTR when the guest is to go on without; another error. */
-static int map_memory(struct keel_vcpu *vcpu, struct fault *f)
+/*
+ * Inline for the guest's faults. Return: KEEL_RESUME; -EINTR when the guest is to go
+ * on without; another error.
+ */
+static __always_inline int map_memory(struct keel_vcpu *vcpu, struct fault *f)
 {
 	int err = keel_table_cache_fill(&vcpu->table_cache);
 
