@@ -153,13 +153,6 @@ static int set_serial(struct run_config *cfg, void *field, const char *arg)
 	return 0;
 }
 
-#define DEVICE_OPTION(name, kind)					\
-	static int name(struct run_config *cfg, void *field, const char *arg)	\
-	{								\
-		(void)field;						\
-		return add_device(cfg, kind, arg);			\
-	}
-
 static int add_device(struct run_config *cfg, enum device_kind kind, const char *arg)
 {
 	if (cfg->device_count == MAX_DEVICES)
@@ -168,12 +161,41 @@ static int add_device(struct run_config *cfg, enum device_kind kind, const char 
 	return 0;
 }
 
-DEVICE_OPTION(add_disk, DEVICE_DISK)
-DEVICE_OPTION(add_net, DEVICE_NET)
-DEVICE_OPTION(add_console, DEVICE_CONSOLE)
-DEVICE_OPTION(add_balloon, DEVICE_BALLOON)
-DEVICE_OPTION(add_vsock, DEVICE_VSOCK)
-DEVICE_OPTION(add_rng, DEVICE_RNG)
+static int add_disk(struct run_config *cfg, void *field, const char *arg)
+{
+	(void)field;
+	return add_device(cfg, DEVICE_DISK, arg);
+}
+
+static int add_net(struct run_config *cfg, void *field, const char *arg)
+{
+	(void)field;
+	return add_device(cfg, DEVICE_NET, arg);
+}
+
+static int add_console(struct run_config *cfg, void *field, const char *arg)
+{
+	(void)field;
+	return add_device(cfg, DEVICE_CONSOLE, arg);
+}
+
+static int add_balloon(struct run_config *cfg, void *field, const char *arg)
+{
+	(void)field;
+	return add_device(cfg, DEVICE_BALLOON, arg);
+}
+
+static int add_vsock(struct run_config *cfg, void *field, const char *arg)
+{
+	(void)field;
+	return add_device(cfg, DEVICE_VSOCK, arg);
+}
+
+static int add_rng(struct run_config *cfg, void *field, const char *arg)
+{
+	(void)field;
+	return add_device(cfg, DEVICE_RNG, arg);
+}
 
 /* What is wrong when one of these fails; what it says is looked at later. */
 #define DEVICES	"a machine has at most 24 devices"
