@@ -87,7 +87,8 @@ int daemon_failed(struct daemon *d, struct err *err)
 
 	if (d->pid) {
 		kill(d->pid, SIGKILL);
-		waitpid(d->pid, NULL, 0);
+		while (waitpid(d->pid, NULL, 0) < 0 && errno == EINTR)
+			;
 		d->pid = 0;
 	}
 	n = pread(d->log, line, sizeof(line) - 1, 0);

@@ -69,15 +69,25 @@ struct message {
 	} body;
 } __attribute__((__packed__));
 
+/* With a timeout on the socket a signal ends it, and so does work that io_uring is done with. */
 static int receive(int fd, void *buf, size_t len)
 {
-	ssize_t n = len ? recv(fd, buf, len, MSG_WAITALL) : 0;
+	size_t got = 0;
+	ssize_t n;
 
-	if (n == (ssize_t)len)
-		return 0;
-	if (n >= 0)
-		errno = EPIPE;
-	return -1;
+	while (got < len) {
+		n = recv(fd, (char *)buf + got, len - got, MSG_WAITALL);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
+		if (!n) {
+			errno = EPIPE;
+			return -1;
+		}
+		got += n;
+	}
+	return 0;
 }
 
 /* Send; the answer, or the acknowledgment, replaces what was sent. */
@@ -89,6 +99,7 @@ static int talk(struct vhost *v, struct message *m, const int *fds,
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	u32 request = m->head.request;
 	struct cmsghdr *c;
+	ssize_t n;
 
 	m->head.flags = VERSION | (answer ? 0 : FLAG_NEED_REPLY);
 	if (count) {
@@ -100,7 +111,10 @@ static int talk(struct vhost *v, struct message *m, const int *fds,
 		c->cmsg_len = CMSG_LEN(count * sizeof(int));
 		memcpy(CMSG_DATA(c), fds, count * sizeof(int));
 	}
-	if (sendmsg(v->fd, &msg, MSG_NOSIGNAL) != (ssize_t)iov.iov_len)
+	do {
+		n = sendmsg(v->fd, &msg, MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	if (n != (ssize_t)iov.iov_len)
 		return -1;
 	if (receive(v->fd, &m->head, sizeof(m->head)) < 0)
 		return -1;
@@ -125,9 +139,12 @@ static int tell(struct vhost *v, u32 request, u64 value, u32 size)
 		.head = { request, VERSION, size },
 		.body.value = value,
 	};
-	ssize_t len = sizeof(m.head) + size;
+	ssize_t len = sizeof(m.head) + size, n;
 
-	return send(v->fd, &m, len, MSG_NOSIGNAL) == len ? 0 : -1;
+	do {
+		n = send(v->fd, &m, len, MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	return n == len ? 0 : -1;
 }
 
 static int ask(struct vhost *v, u32 request, u64 *value)
