@@ -628,6 +628,11 @@ static void follow_registers(struct keel_vcpu *vcpu, const struct kvm_cpuid_entr
 	}
 }
 
+static void follow_registers_in(struct keel_vcpu *vcpu, struct kvm_cpuid_entry2 *e)
+{
+	follow_registers(vcpu, e, &e->ebx, &e->ecx, &e->edx);
+}
+
 static bool leaf_in_range(struct keel_cpuid *cpuid, u32 function)
 {
 	u32 base = 0;
@@ -746,7 +751,7 @@ static struct kvm_cpuid_entry2 *current_list(struct keel_vcpu *vcpu)
 		return NULL;
 	for (i = 0; i < vcpu->cpuid.nent; i++) {
 		list[i] = vcpu->cpuid.entry[i];
-		follow_registers(vcpu, &list[i], &list[i].ebx, &list[i].ecx, &list[i].edx);
+		follow_registers_in(vcpu, &list[i]);
 	}
 	return list;
 }
@@ -782,8 +787,8 @@ static bool same_list(struct keel_vcpu *vcpu, const struct kvm_cpuid_entry2 *ent
 	for (i = 0; i < nent; i++) {
 		a = vcpu->cpuid.entry[i];
 		b = entry[i];
-		follow_registers(vcpu, &a, &a.ebx, &a.ecx, &a.edx);
-		follow_registers(vcpu, &b, &b.ebx, &b.ecx, &b.edx);
+		follow_registers_in(vcpu, &a);
+		follow_registers_in(vcpu, &b);
 		if (a.function != b.function || a.index != b.index ||
 		    a.flags != b.flags || a.eax != b.eax || a.ebx != b.ebx ||
 		    a.ecx != b.ecx || a.edx != b.edx)
