@@ -90,7 +90,6 @@ int balloon_create(struct virtio_host *host, const char *arg, struct err *err)
 	b = calloc(1, sizeof(*b));
 	if (!b)
 		return err_sys(err, "--balloon");
-	b->dev.fd = -1;
 	b->config.num_pages = mib * (MIB / PAGE);
 	b->dev.config = &b->config;
 	b->dev.config_len = sizeof(b->config);

@@ -201,7 +201,6 @@ int blk_user_create(struct virtio_host *host, const struct disk *disk, struct er
 
 	if (!b)
 		return err_sys(err, "--disk");
-	b->dev.fd = -1;
 	b->vhost.fd = -1;
 	b->file = -1;
 	b->layer = -1;

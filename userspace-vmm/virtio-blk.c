@@ -322,7 +322,6 @@ static int raw_create(struct virtio_host *host, const struct disk *disk,
 	if (!blk)
 		return err_sys(err, "--disk");
 	c = &blk->config;
-	blk->dev.fd = -1;
 	blk->file = disk_open(disk->path, disk->ro, err);
 	if (blk->file < 0) {
 		free(blk);

@@ -126,7 +126,6 @@ int console_create(struct virtio_host *host, const char *arg, struct err *err)
 
 	if (!hvc)
 		return err_sys(err, "--console");
-	hvc->dev.fd = -1;
 	hvc->out = -1;
 	if (virtio_add(host, &hvc->dev, &ops, err) < 0)
 		return -1;

@@ -215,7 +215,6 @@ int net_user_create(struct virtio_host *host, const char *options, struct err *e
 	net->dev.config = &net->config;
 	net->dev.config_len = sizeof(net->config.mac);
 	net->dev.features = 1ULL << VIRTIO_NET_F_MAC;
-	net->dev.fd = -1;
 	ret = virtio_add(host, &net->dev, &ops, err);
 	if (!ret)
 		ret = start_passt(net, copy, err);

@@ -134,7 +134,6 @@ static int tap_create(struct virtio_host *host, const char *name, struct err *er
 
 	if (!net)
 		return err_sys(err, "--net");
-	net->dev.fd = -1;
 	net->vhost.fd = -1;
 	net->tap = -1;
 	net_mac(host, name, net->config.mac);

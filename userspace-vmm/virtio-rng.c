@@ -36,6 +36,5 @@ int rng_create(struct virtio_host *host, const char *arg, struct err *err)
 	(void)arg;
 	if (!dev)
 		return err_sys(err, "--rng");
-	dev->fd = -1;
 	return virtio_add(host, dev, &ops, err);
 }

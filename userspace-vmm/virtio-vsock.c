@@ -63,7 +63,6 @@ int vsock_create(struct virtio_host *host, const char *arg, struct err *err)
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_sys(err, "--vsock");
-	s->dev.fd = -1;
 	s->vhost.fd = -1;
 	s->config.guest_cid = cid;
 	s->dev.config = &s->config;

@@ -390,7 +390,7 @@ static void add_cap(struct virtio_device *dev, u8 type, u32 offset, u32 length)
 /**
  * virtio_add() - put a device on the bus, before the guest runs
  * @host: what it shares with others
- * @dev: allocated and cleared; features, configuration and fd are filled in
+ * @dev: allocated and cleared; features and configuration are filled in, fd is not yet
  * @ops: what it is
  * @err: filled on failure
  *
@@ -409,6 +409,7 @@ int virtio_add(struct virtio_host *host, struct virtio_device *dev,
 	u16 device = DEVICE_MODERN + ops->type;
 	unsigned int i;
 
+	dev->fd = -1;
 	dev->out_fd = -1;
 	dev->ops = ops;
 	dev->host = host;
