@@ -166,6 +166,26 @@ static int op_state(struct ctx *c)
 	return ret;
 }
 
+/* Not where stock KVM has no such call: then there is nothing to fail. */
+static int op_pre_fault(struct ctx *c)
+{
+	struct kvm_userspace_memory_region r = {
+		.memory_size = 64 * PAGE_SIZE, .userspace_addr = (uintptr_t)c->mem,
+	};
+	struct kvm_pre_fault_memory range = { .size = 64 * PAGE_SIZE };
+	int ret = sys_ioctl(c->vm, KVM_SET_USER_MEMORY_REGION, &r), fd;
+
+	if (ret)
+		return ret;
+	fd = sys_ioctl(c->vm, KVM_CREATE_VCPU, 0);
+	if (fd < 0)
+		return fd;
+	if (sys_ioctl(c->vm, KVM_CHECK_EXTENSION, (void *)KVM_CAP_PRE_FAULT_MEMORY) > 0)
+		ret = sys_ioctl(fd, KVM_PRE_FAULT_MEMORY, &range);
+	close(fd);
+	return ret;
+}
+
 static int op_dirtyring(struct ctx *c)
 {
 	const size_t size = 1024 * sizeof(struct kvm_dirty_gfn);
@@ -289,6 +309,7 @@ FAULT_TEST(vcpu)
 FAULT_TEST(memslot)
 FAULT_TEST(eventfds)
 FAULT_TEST(state)
+FAULT_TEST(pre_fault)
 FAULT_TEST(dirtyring)
 FAULT_TEST(msrfilter)
 FAULT_TEST(stats)
