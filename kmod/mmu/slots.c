@@ -282,6 +282,9 @@ static int check_region(const struct kvm_userspace_memory_region *r)
 		return -EINVAL;
 	if (r->guest_phys_addr + r->memory_size < r->guest_phys_addr)
 		return -EINVAL;
+	/* a fault looks past the tag of an address (LAM), but the notifier has it without */
+	if (r->userspace_addr != untagged_addr(r->userspace_addr))
+		return -EINVAL;
 	if (!access_ok((void __user *)(unsigned long)r->userspace_addr, r->memory_size))
 		return -EINVAL;
 	return 0;
