@@ -95,17 +95,6 @@ static int get_page_of(struct keel_vcpu *vcpu, struct fault *f)
 	return get_page_slow(f, 0);
 }
 
-static void put_page_of(struct fault *f)
-{
-	/*
-	 * The guest writes behind the host's page tables, now or later. The
-	 * host cleans a page only after the notifier has taken our mapping.
-	 */
-	if (f->host_writable)
-		SetPageDirty(f->page);
-	put_page(f->page);
-}
-
 /* ---- how large ---- */
 
 /* The size of the host's own mapping at @hva, as a level. */
@@ -212,6 +201,13 @@ static int install(struct keel_vcpu *vcpu, const struct fault *f)
 	ret = keel_tables_map(vm, &vcpu->table_cache, &m);
 	if (ret)
 		return ret;
+	/*
+	 * The guest writes behind the host's page tables, now or later. The host
+	 * cleans a page when the notifier has taken our mapping, which it cannot
+	 * before the lock is dropped: no page becomes dirty that it takes for clean.
+	 */
+	if (f->host_writable)
+		SetPageDirty(f->page);
 	if (f->write)
 		keel_mark_dirty(vcpu, slot, f->gfn);
 	vcpu->stats.pages_mapped++;
@@ -282,7 +278,7 @@ static __always_inline int map_memory(struct keel_vcpu *vcpu, struct fault *f)
 	if (err)
 		return err;
 	err = map_page(vcpu, f);
-	put_page_of(f);
+	put_page(f->page);
 	return err;
 }
 
