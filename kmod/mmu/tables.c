@@ -338,25 +338,16 @@ bool keel_tables_age(struct keel_vm *vm, gfn_t start, gfn_t end, bool clear)
 			 min(end, KEEL_MAX_GFN), clear ? leaf_make_old : leaf_young);
 }
 
-/* Put a table that was unlinked, and those below it, on the list to be freed. */
-static void detach(struct keel_vm *vm, u64 *table, int level)
+/*
+ * A table that was unlinked, to be freed later. Those below it, which can be many,
+ * are found then: the lock is not held any more.
+ */
+static void detach(struct list_head *tables, u64 *table, int level)
 {
-	struct keel_mmu *mmu = &vm->mmu;
-	int i, leaves = 0;
-	u64 entry;
+	struct page *page = virt_to_page(table);
 
-	list_add(&virt_to_page(table)->lru, &mmu->detached);
-	for (i = 0; i < PTRS_PER_PTE; i++) {
-		entry = READ_ONCE(table[i]);
-		if (!entry_present(mmu, entry))
-			continue;
-		if (entry_leaf(mmu, entry, level))
-			leaves++;
-		else
-			detach(vm, entry_table(entry), level - 1);
-	}
-	if (leaves)
-		leaf_count(vm, level, -leaves);
+	set_page_private(page, level);
+	list_add(&page->lru, tables);
 }
 
 static bool table_empty(const u64 *table)
@@ -395,7 +386,7 @@ static bool zap(struct keel_vm *vm, u64 *table, int level, gfn_t start,
 				continue;
 		}
 		xchg(p, 0);
-		detach(vm, below, level - 1);
+		detach(&mmu->detached, below, level - 1);
 		any = true;
 	}
 	return any;
@@ -421,14 +412,30 @@ bool keel_tables_remove(struct keel_vm *vm, gfn_t start, gfn_t end)
 
 /* ---- flush ---- */
 
+/* Nobody uses it any more. The tables below it come on the list. */
 static bool free_one_table(struct keel_vm *vm, struct list_head *tables)
 {
 	struct page *page = list_first_entry_or_null(tables, struct page, lru);
+	struct keel_mmu *mmu = &vm->mmu;
+	int i, level, leaves = 0;
+	u64 *table;
 
 	if (!page)
 		return false;
 	list_del(&page->lru);
-	table_count(vm, page_address(page), -1);
+	level = page_private(page);
+	table = page_address(page);
+	for (i = 0; i < PTRS_PER_PTE; i++) {
+		if (!entry_present(mmu, table[i]))
+			continue;
+		if (entry_leaf(mmu, table[i], level))
+			leaves++;
+		else
+			detach(tables, entry_table(table[i]), level - 1);
+	}
+	if (leaves)
+		leaf_count(vm, level, -leaves);
+	table_count(vm, table, -1);
 	__free_page(page);
 	return true;
 }
@@ -528,7 +535,7 @@ void keel_mmu_destroy(struct keel_vm *vm)
 	struct keel_mmu *mmu = &vm->mmu;
 
 	/* nobody uses them any more: neither a flush nor the lock is needed */
-	detach(vm, mmu->root, KEEL_ROOT_LEVEL);
+	detach(&mmu->detached, mmu->root, KEEL_ROOT_LEVEL);
 	mmu->root = NULL;
 	while (free_one_table(vm, &mmu->detached))
 		cond_resched();
