@@ -834,6 +834,9 @@ static int emulate(struct keel_vcpu *vcpu)
 	/* what was not committed will be done again, or never */
 	io->nr_writes = io->nr_committed;
 
+	/* not so the iterations of a REP before this one: it fails again when they are over */
+	if (em.committed && (ret == INSN_ERROR || ret == INSN_UNKNOWN))
+		ret = INSN_RETRY;
 	if (ret == INSN_ERROR)
 		return em.err ?: keel_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
 	if (ret == INSN_UNKNOWN)

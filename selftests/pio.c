@@ -344,6 +344,48 @@ TEST(string_in_faults)
 	vm_destroy(vm);
 }
 
+static void guest_outs_from_two_pages(void)
+{
+	u64 rsi = GPA_USER + PAGE_SIZE - 4, rcx = 8;
+
+	asm volatile("rep outsb" : "+S"(rsi), "+c"(rcx) : "d"(PORT) : "memory");
+	guest_done();
+}
+
+/* What a string instruction has written is written, also when the next element fails. */
+TEST(string_out_of_memory_that_fails)
+{
+	struct vm *vm = vm_create(0);
+	struct vcpu *vcpu = vcpu_create(vm);
+	struct kvm_coalesced_mmio_zone zone = { .addr = PORT, .size = 1, .pio = 1 };
+	struct kvm_coalesced_mmio_ring *ring = (void *)vcpu->run +
+				vm_cap(vm, KVM_CAP_COALESCED_MMIO) * PAGE_SIZE;
+	u8 *p;
+
+	if (dev_is_kvm())
+		SKIP(return, "memory that cannot be read is MMIO for stock KVM's emulator");
+	p = vm_add_slot(vm, SLOT_USER, 0, GPA_USER, 2 * PAGE_SIZE);
+	ASSERT_EQ(0, sys_ioctl(vm->fd, KVM_REGISTER_COALESCED_MMIO, &zone));
+	for (int i = 0; i < 4; i++)
+		p[PAGE_SIZE - 4 + i] = i;
+	ASSERT_EQ(0, munmap(p + PAGE_SIZE, PAGE_SIZE));
+	vcpu_set_long(vcpu, guest_outs_from_two_pages);
+	EXPECT_EQ(-EFAULT, vcpu_run(vcpu));
+	EXPECT_EQ(4, ring->last);
+	EXPECT_EQ(-EFAULT, vcpu_run(vcpu));
+	ASSERT_EQ(p + PAGE_SIZE, mmap(p + PAGE_SIZE, PAGE_SIZE, PROT_READ | PROT_WRITE,
+				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	for (int i = 4; i < 8; i++)
+		p[PAGE_SIZE - 4 + i] = i;
+	guest_run_done(vcpu);
+	ASSERT_EQ(8, ring->last);
+	for (int i = 0; i < 8; i++) {
+		EXPECT_EQ(PORT, ring->coalesced_mmio[i].phys_addr);
+		EXPECT_EQ(i, ring->coalesced_mmio[i].data[0]);
+	}
+	vm_destroy(vm);
+}
+
 static void guest_two_outs(void)
 {
 	outb(PORT, 1);
