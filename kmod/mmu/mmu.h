@@ -78,7 +78,6 @@ struct keel_table_format {
 	u64 leaf;
 	u64 large;		/* this entry of level 2 or 3 is a leaf */
 	u64 write;
-	u64 no_exec;		/* set to forbid execution (NPT), or 0 */
 	u64 exec;		/* set to allow execution (EPT), or 0 */
 	u64 accessed, dirty;	/* 0 when the CPU keeps no such bits */
 	u8 max_level;

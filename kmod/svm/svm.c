@@ -54,7 +54,6 @@ static struct keel_table_format npt_format __ro_after_init = {
 	.leaf = _PAGE_PRESENT | _PAGE_USER | _PAGE_ACCESSED,
 	.large = _PAGE_PSE,
 	.write = _PAGE_RW,
-	.no_exec = _PAGE_NX,
 	.accessed = _PAGE_ACCESSED,
 	.dirty = _PAGE_DIRTY,
 	.max_level = 2,

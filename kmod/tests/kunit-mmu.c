@@ -32,7 +32,7 @@ static const struct format_case {
 	} },
 	{ "npt", {
 		.present = 1, .table = 7, .leaf = 5,
-		.large = BIT_ULL(7), .write = 2, .no_exec = BIT_ULL(63),
+		.large = BIT_ULL(7), .write = 2,
 		.accessed = BIT_ULL(5), .dirty = BIT_ULL(6), .max_level = 3,
 	} },
 };
@@ -171,7 +171,6 @@ static void leaf_is_what_was_mapped(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, entry & fmt->leaf, fmt->leaf);
 	KUNIT_EXPECT_EQ(test, entry & fmt->write, 0ULL);
 	KUNIT_EXPECT_EQ(test, entry & fmt->exec, fmt->exec);
-	KUNIT_EXPECT_EQ(test, entry & fmt->no_exec, 0ULL);
 	KUNIT_EXPECT_EQ(test, entry & fmt->accessed, fmt->accessed);
 	KUNIT_EXPECT_EQ(test, entry & fmt->dirty, 0ULL);
 	/* neighbours, and what differs in one index only */
