@@ -95,8 +95,10 @@ void keel_dirty_ring_push(struct keel_vcpu *vcpu, const struct keel_slot *slot, 
 	/*
 	 * A string instruction that is emulated writes the same page again and
 	 * again. As long as userspace has not collected the entry it will see
-	 * the new contents as well.
+	 * the new contents as well: they are written before its flags are read here,
+	 * and it reads them after KVM_RESET_DIRTY_RINGS.
 	 */
+	smp_mb();
 	if (used && ring->last_slot == slot->id && ring->last_offset == offset &&
 	    READ_ONCE(entry_at(vcpu, ring->dirty_index - 1)->flags) == KVM_DIRTY_GFN_F_DIRTY)
 		return;
