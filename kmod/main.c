@@ -129,8 +129,7 @@ static int cpu_goes(unsigned int cpu)
 static int keel_suspend(void)
 {
 	keel_clock_suspend();
-	if (hardware_users)
-		cpu_disable(NULL);
+	cpu_disable(NULL);
 	return 0;
 }
 
