@@ -338,8 +338,6 @@ static void __exit keel_exit(void)
 	keel_syscore_unregister(&keel_syscore);
 	keel_debugfs_exit();
 	cpuhp_remove_state_nocalls(KEEL_CPUHP_STATE);
-	/* slot arrays and buses are freed by callbacks of ours */
-	rcu_barrier();
 	if (keel_backend->exit)
 		keel_backend->exit();
 }
