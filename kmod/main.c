@@ -255,17 +255,19 @@ static int __init register_devices(void)
 {
 	int err;
 
+	/* first what may be taken: who has a device open while loading fails has our text */
+	if (kvm_node) {
+		err = misc_register(&kvm_device);
+		if (err) {
+			pr_err("/dev/kvm is taken: unload KVM first (rmmod kvm_intel kvm_amd kvm), or load keel without kvm_node=1\n");
+			return err;
+		}
+	}
 	err = misc_register(&keel_device);
 	if (err) {
 		pr_err("cannot make /dev/keel: error %d\n", err);
-		return err;
-	}
-	if (!kvm_node)
-		return 0;
-	err = misc_register(&kvm_device);
-	if (err) {
-		pr_err("/dev/kvm is taken: unload KVM first (rmmod kvm_intel kvm_amd kvm), or load keel without kvm_node=1\n");
-		misc_deregister(&keel_device);
+		if (kvm_node)
+			misc_deregister(&kvm_device);
 	}
 	return err;
 }
