@@ -33,22 +33,33 @@ static int hardware_users;		/* under hardware_lock and cpus_read_lock() */
 static atomic_t enable_failed;
 DEFINE_PER_CPU(bool, keel_cpu_on);
 
-/* A CPU that came online later and refused has it off: no guest enters there. */
-/* On the CPU, interrupts off: by IPI, or by the hotplug machinery. */
-static void cpu_enable(void *unused)
+/* On the CPU, interrupts off. */
+static int cpu_enable(void)
 {
 	int err;
 
 	if (__this_cpu_read(keel_cpu_on))
-		return;
+		return 0;
 	err = keel_backend->cpu_enable();
-	if (err) {
+	if (!err)
+		__this_cpu_write(keel_cpu_on, true);
+	return err;
+}
+
+static void cpu_enable_ipi(void *unused)
+{
+	if (cpu_enable())
 		atomic_inc(&enable_failed);
-		pr_err_ratelimited("cpu %d: cannot switch on %s: error %d\n",
-				   smp_processor_id(), keel_backend->name, err);
-		return;
-	}
-	__this_cpu_write(keel_cpu_on, true);
+}
+
+/* A CPU that comes while VMs exist, and refuses: no guest enters there. */
+static void cpu_enable_late(void)
+{
+	int err = cpu_enable();
+
+	if (err)
+		pr_err("cpu %d: cannot switch on %s: error %d\n",
+		       smp_processor_id(), keel_backend->name, err);
 }
 
 static void cpu_disable(void *unused)
@@ -73,13 +84,14 @@ int keel_hardware_get(void)
 		goto out;
 
 	atomic_set(&enable_failed, 0);
-	on_each_cpu(cpu_enable, NULL, 1);
+	on_each_cpu(cpu_enable_ipi, NULL, 1);
 	if (atomic_read(&enable_failed)) {
 		on_each_cpu(cpu_disable, NULL, 1);
 		hardware_users--;
 		err = -EBUSY;
-		pr_err_ratelimited("another hypervisor may own %s: unload it (rmmod kvm_intel kvm_amd) and try again\n",
-				   keel_backend->name);
+		pr_err_ratelimited("another hypervisor may own %s, on %d of %u CPUs: unload it (rmmod kvm_intel kvm_amd) and try again\n",
+				   keel_backend->name, atomic_read(&enable_failed),
+				   num_online_cpus());
 	}
 out:
 	mutex_unlock(&hardware_lock);
@@ -110,7 +122,7 @@ static int cpu_comes(unsigned int cpu)
 	if (!hardware_users || keel_rebooting)
 		return 0;
 	local_irq_save(flags);
-	cpu_enable(NULL);
+	cpu_enable_late();
 	local_irq_restore(flags);
 	return 0;
 }
@@ -137,7 +149,7 @@ static void keel_resume(void)
 {
 	keel_clock_resume();
 	if (hardware_users && !keel_rebooting)
-		cpu_enable(NULL);
+		cpu_enable_late();
 }
 
 static KEEL_SYSCORE(keel_syscore, keel_suspend, keel_resume);

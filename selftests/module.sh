@@ -80,6 +80,54 @@ cpu_cycle()
 	echo 1 >"$cpu/online" && [ $without = 0 ] && progress
 }
 
+# EFER's offset in /dev/cpu/N/msr, in units of 8 bytes
+efer=$((0xc0000080 / 8))
+
+# the 8 bytes of it, lowest first, as decimal numbers
+read_efer()
+{
+	dd if="/dev/cpu/$1/msr" bs=8 count=1 skip=$efer 2>/dev/null | od -An -tu1
+}
+
+# write_efer CPU BYTE...
+write_efer()
+{
+	msr=/dev/cpu/$1/msr
+	shift
+	# shellcheck disable=SC2059 # the bytes, in octal
+	printf "$(printf '\\%03o' "$@")" | dd of="$msr" bs=8 count=1 seek=$efer conv=notrunc 2>/dev/null
+}
+
+# EFER.SVME, of the second byte
+svme()
+{
+	# shellcheck disable=SC2046 # eight words
+	set -- $(read_efer "$1")
+	[ $(($2 & 16)) != 0 ]
+}
+
+# Somebody has switched SVM on, on the last CPU: keel lets go of the others, and says so.
+taken_cpu()
+{
+	# shellcheck disable=SC2046 # eight words
+	set -- $(read_efer 1)
+	dmesg -c >/dev/null
+	write_efer 1 "$1" $(($2 | 16)) "$3" "$4" "$5" "$6" "$7" "$8"
+	svme 1 || return 1
+	said=$("$dir/hello" /dev/keel 2>&1)
+	refused=$?
+	lines=$(dmesg | grep 'keel: ' | sed 's/^[^]]*] //' | sort -u)
+	svme 0
+	left=$?
+	svme 1
+	kept=$?
+	write_efer 1 "$@"
+	[ $refused != 0 ] && [ $left != 0 ] && [ $kept = 0 ] && [ "$(echo "$lines" | wc -l)" = 1 ] &&
+		echo "$lines" | grep -q 'another hypervisor may own .* on 1 of 2 CPUs' && echo "$said" | grep -qi busy && return 0
+	echo "# hello $refused, CPU 0 $left, CPU 1 $kept: $said $lines"
+	return 1
+}
+
 # Each VM is the first and the last: the CPUs' extension goes on and off all the time.
 cpu_cycles_and_vms()
 {
@@ -143,6 +191,13 @@ elif [ "$cycles" = 0 ]; then
 	skip "a CPU goes and comes while VMs are made" "CYCLES=0"
 else
 	check "a CPU goes and comes $cycles times while VMs are made" cpu_cycles_and_vms
+fi
+if [ "$KVM" != kvm_amd ] || [ ! -w /dev/cpu/1/msr ]; then
+	skip "no VM while another hypervisor has a CPU" "it takes AMD-V, two CPUs and CONFIG_X86_MSR"
+	skip "a VM when it has let go" "the same"
+else
+	check "no VM while another hypervisor has a CPU" taken_cpu
+	check "a VM when it has let go" runs /dev/keel
 fi
 check "and keel unloads after that" rmmod keel
 
