@@ -764,6 +764,93 @@ TEST(userfaultfd)
 	EXPECT_EQ(18, uffd_faults);
 }
 
+#ifndef BUS_MCEERR_AR
+#define BUS_MCEERR_AR	4
+#endif
+
+static siginfo_t sigbus;
+
+static void on_sigbus(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)context;
+	sigbus = *info;
+}
+
+/* A page with a memory error is the VMM's to know of, by the signal that its own access gives. */
+TEST(broken_memory)
+{
+	struct sigaction sa = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
+	u64 *p;
+
+	start();
+	p = map_slot(4 * PAGE_SIZE, ANON, -1);
+	guest_fill(4, 1000);
+	if (madvise(p + AT(PAGE_SIZE), PAGE_SIZE, 100 /* MADV_HWPOISON */)) {
+		ASSERT_EQ(EINVAL, errno);
+		SKIP(return, "this kernel has no CONFIG_MEMORY_FAILURE");
+	}
+	ASSERT_EQ(0, sigaction(SIGBUS, &sa, NULL));
+	EXPECT_EQ(1000, guest_read(0));
+	EXPECT_EQ(-EINTR, guest_try_read(PAGE_SIZE));
+	EXPECT_EQ(SIGBUS, sigbus.si_signo);
+	EXPECT_EQ(BUS_MCEERR_AR, sigbus.si_code);
+	EXPECT_EQ((void *)p + PAGE_SIZE, sigbus.si_addr);
+	/* The VMM gives it another page, and the access goes on. */
+	ASSERT_NE(MAP_FAILED, mmap(p + AT(PAGE_SIZE), PAGE_SIZE, PROT_READ | PROT_WRITE,
+				   ANON | MAP_FIXED, -1, 0));
+	EXPECT_EQ(0, guest_read(PAGE_SIZE));
+	EXPECT_EQ(1002, guest_read(2 * PAGE_SIZE));
+	vm_destroy(vm);
+}
+
+static u64 ksm_sharing(void)
+{
+	FILE *f = fopen("/sys/kernel/mm/ksm/pages_sharing", "r");
+	unsigned long n = 0;
+
+	if (!f || fscanf(f, "%lu", &n) != 1)
+		fail("pages_sharing");
+	fclose(f);
+	return n;
+}
+
+/* Pages that are alike become one, which no guest can write to. */
+TEST(merged_pages)
+{
+	u64 *p, nr = 64;
+
+	start();
+	if (access("/sys/kernel/mm/ksm/run", W_OK))
+		SKIP(return, "this kernel has no CONFIG_KSM");
+	p = map_slot(nr * PAGE_SIZE, ANON, -1);
+	guest_fill(nr, 1000);
+	for (u64 i = 0; i < nr; i++)
+		p[AT(i * PAGE_SIZE)] = 77;
+	guest_write(0, 77);
+	ASSERT_EQ(0, madvise(p, nr * PAGE_SIZE, MADV_MERGEABLE));
+	ASSERT_TRUE(host_write("/sys/kernel/mm/ksm/sleep_millisecs", "1"));
+	ASSERT_TRUE(host_write("/sys/kernel/mm/ksm/run", "1"));
+	for (int i = 0; i < 10000 && ksm_sharing() < nr - 1; i++)
+		usleep(1000);
+	EXPECT_EQ(nr - 1, ksm_sharing());
+	EXPECT_EQ(77 * nr, guest_sum(nr));
+	guest_write(3 * PAGE_SIZE, 78);
+	EXPECT_EQ(78, p[AT(3 * PAGE_SIZE)]);
+	EXPECT_EQ(77, p[AT(4 * PAGE_SIZE)]);
+	EXPECT_EQ(77 * nr + 1, guest_sum(nr));
+	p[AT(5 * PAGE_SIZE)] = 79;
+	EXPECT_EQ(77 * nr + 3, guest_sum(nr));
+	/* And all their own again. */
+	ASSERT_TRUE(host_write("/sys/kernel/mm/ksm/run", "2"));
+	EXPECT_EQ(0, ksm_sharing());
+	EXPECT_EQ(77 * nr + 3, guest_sum(nr));
+	guest_fill(nr, 5000);
+	EXPECT_EQ(5063, p[AT(63 * PAGE_SIZE)]);
+	host_write("/sys/kernel/mm/ksm/run", "0");
+	vm_destroy(vm);
+}
+
 /* A child shares the pages: its parent's guest writes to copies of its own. */
 TEST(fork_copies_on_write)
 {
