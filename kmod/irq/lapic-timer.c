@@ -26,6 +26,12 @@ MODULE_PARM_DESC(min_timer_period_us, "Shortest period of a guest's periodic tim
 /* Longer waits are cut in pieces: hrtimers and the conversion stay in range. */
 #define MAX_WAIT_SECONDS	(60 * 60 * 24)
 
+/*
+ * To set an hrtimer and take its interrupt, with an exit of its own, is work for
+ * longer than this: what is as near is waited for on the spot.
+ */
+#define NEAR_NS			1000
+
 static bool is_deadline(const struct keel_lapic *l)
 {
 	return READ_ONCE(l->timer.mode) == APIC_LVT_TIMER_TSCDEADLINE;
@@ -82,7 +88,8 @@ static void deadline_start(struct keel_lapic *l)
 
 	if (!l->timer.deadline || l->timer.expired)
 		return;
-	ns = deadline_ns(l);
+	while ((ns = deadline_ns(l)) && ns <= NEAR_NS)
+		cpu_relax();
 	if (!ns) {
 		deadline_fire(l);
 		return;
@@ -176,6 +183,12 @@ static void count_start(struct keel_lapic *l, u64 ns)
 	if (is_periodic(l))
 		ns = timer_period(ns);
 	WRITE_ONCE(t->target, ktime_add_ns(ktime_get(), ns));
+	if (!is_periodic(l) && ns <= NEAR_NS) {
+		while (ktime_before(ktime_get(), t->target))
+			cpu_relax();
+		keel_lapic_local(l, APIC_LVTT);
+		return;
+	}
 	hrtimer_start(&t->hrtimer, t->target, HRTIMER_MODE_ABS_HARD);
 }
 
