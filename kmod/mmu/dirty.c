@@ -49,35 +49,29 @@ static struct keel_slot *logged_slot(struct keel_vm *vm, u32 id)
 	return slot;
 }
 
-/*
- * Write-protect the pages of @bits, whose bits in the log are clear by now, and
- * unlock. @first is the number in the slot of the first of them.
- */
-static void protect_and_unlock(struct keel_vm *vm, const struct keel_slot *slot,
-			       const unsigned long *bits, unsigned long n, u64 first)
-	__releases(&vm->mmu.lock)
+/* Write-protect pages of the @at-th long of the log; their bits there are clear by now. */
+static bool protect(struct keel_vm *vm, const struct keel_slot *slot, unsigned long at,
+		    unsigned long bits)
 {
-	bool flush = false;
-	unsigned long i;
-
-	lockdep_assert_held_write(&vm->mmu.lock);
-	for (i = 0; i < n; i++)
-		if (bits[i])
-			flush |= keel_tables_write_protect_mask(vm, slot->gfn + first +
-								i * BITS_PER_LONG, bits[i]);
-	keel_mmu_unlock(vm, flush);
+	return keel_tables_write_protect_mask(vm, slot->gfn + (u64)at * BITS_PER_LONG, bits);
 }
 
 /* Move @n longs of the log from @at on into @bits, leaving the pages clean. */
 static void take(struct keel_vm *vm, struct keel_slot *slot, unsigned long *bits,
 		 unsigned long at, unsigned long n)
 {
+	bool flush = false;
 	unsigned long i;
 
 	write_lock(&vm->mmu.lock);
-	for (i = 0; i < n; i++)
-		bits[i] = READ_ONCE(slot->dirty[at + i]) ? xchg(&slot->dirty[at + i], 0) : 0;
-	protect_and_unlock(vm, slot, bits, n, (u64)at * BITS_PER_LONG);
+	for (i = 0; i < n; i++) {
+		bits[i] = READ_ONCE(slot->dirty[at + i]);
+		if (!bits[i])
+			continue;
+		bits[i] = xchg(&slot->dirty[at + i], 0);
+		flush |= protect(vm, slot, at + i, bits[i]);
+	}
+	keel_mmu_unlock(vm, flush);
 }
 
 /* Userspace did not get them after all. */
@@ -139,18 +133,24 @@ static int clear_log(struct keel_vm *vm, struct keel_slot *slot,
 	unsigned long first = log->first_page / BITS_PER_LONG;
 	unsigned long longs = BITS_TO_LONGS((u64)log->num_pages), at, n, i;
 	void __user *from = bitmap_pointer(log->dirty_bitmap);
+	atomic_long_t *word;
+	bool flush;
 
 	for (at = 0; at < longs; at += n) {
 		n = min(longs - at, CHUNK_LONGS);
 		if (copy_from_user(bits, from + at * sizeof(long), n * sizeof(long)))
 			return -EFAULT;
+		flush = false;
 		write_lock(&vm->mmu.lock);
-		/* what was not dirty has no writable mapping */
-		for (i = 0; i < n; i++)
-			if (bits[i])
-				bits[i] &= atomic_long_fetch_andnot(bits[i], (atomic_long_t *)
-								    &slot->dirty[first + at + i]);
-		protect_and_unlock(vm, slot, bits, n, (u64)(first + at) * BITS_PER_LONG);
+		for (i = 0; i < n; i++) {
+			if (!bits[i])
+				continue;
+			word = (atomic_long_t *)&slot->dirty[first + at + i];
+			/* what was not dirty has no writable mapping */
+			bits[i] &= atomic_long_fetch_andnot(bits[i], word);
+			flush |= protect(vm, slot, first + at + i, bits[i]);
+		}
+		keel_mmu_unlock(vm, flush);
 		cond_resched();
 	}
 	return 0;
