@@ -77,10 +77,21 @@ static struct keel_slots *slots_alloc(int nr)
 {
 	struct keel_slots *slots;
 
-	slots = kvzalloc(struct_size(slots, slot, nr), GFP_KERNEL_ACCOUNT);
+	slots = kvmalloc(struct_size(slots, slot, nr), GFP_KERNEL_ACCOUNT);
 	if (slots)
-		slots->nr = nr;
+		*slots = (struct keel_slots){ .nr = nr };
 	return slots;
+}
+
+/* The slot at @at has taken the place of one that may have begun elsewhere. */
+static void slots_sort(struct keel_slots *slots, int at)
+{
+	struct keel_slot **slot = slots->slot;
+
+	for (; at > 0 && slot[at - 1]->gfn > slot[at]->gfn; at--)
+		swap(slot[at - 1], slot[at]);
+	for (; at < slots->nr - 1 && slot[at + 1]->gfn < slot[at]->gfn; at++)
+		swap(slot[at + 1], slot[at]);
 }
 
 /* The current slots without @old and with @new, either of which may be NULL. */
@@ -88,26 +99,18 @@ static struct keel_slots *slots_next(struct keel_vm *vm, struct keel_slot *old,
 				     struct keel_slot *new)
 {
 	const struct keel_slots *slots = keel_slots(vm);
-	int end = old ? count_up_to(slots, old->gfn) - 1 : slots->nr;
+	int at = old ? count_up_to(slots, old->gfn) - 1 : count_up_to(slots, new->gfn);
 	struct keel_slots *next;
-	int at;
 
 	next = slots_alloc(slots->nr - !!old + !!new);
 	if (!next)
 		return NULL;
-	/* without @old ... */
-	memcpy(next->slot, slots->slot, end * sizeof(*slots->slot));
-	if (old)
-		memcpy(next->slot + end, slots->slot + end + 1,
-		       (slots->nr - end - 1) * sizeof(*slots->slot));
+	memcpy(next->slot, slots->slot, at * sizeof(*slots->slot));
+	memcpy(next->slot + at + !!new, slots->slot + at + !!old,
+	       (slots->nr - at - !!old) * sizeof(*slots->slot));
 	if (new) {
-		/* ... and with @new, in its place */
-		next->nr--;
-		at = count_up_to(next, new->gfn);
-		memmove(next->slot + at + 1, next->slot + at,
-			(next->nr - at) * sizeof(*next->slot));
 		next->slot[at] = new;
-		next->nr++;
+		slots_sort(next, at);
 	}
 	return next;
 }
