@@ -607,14 +607,17 @@ static int usual_length(struct keel_vcpu *vcpu)
 	u8 bytes[2] = {};
 	u64 rip;
 
-	if (!len || !keel_mode64(vcpu))
+	if (!len)
 		return 0;
-	keel_need(vcpu, KEEL_RIP);
+	/* all that this function and the walk look at, at once */
+	keel_need(vcpu, KEEL_RIP | KEEL_RFLAGS | KEEL_CR3 | KEEL_MODE);
+	if (!keel_mode64(vcpu))
+		return 0;
 	rip = vcpu->regs.rip;
 	if (keel_cpl(vcpu) == 3)
 		access |= KEEL_WALK_USER;
-	if (offset_in_page(rip) + len > PAGE_SIZE || keel_guest_walk(vcpu, rip, access, &walk) ||
-	    keel_guest_read(vcpu->vm, walk.gpa, bytes, min(len, 2)))
+	if (offset_in_page(rip) + len > PAGE_SIZE ||
+	    keel_guest_fetch(vcpu, rip, access, bytes, min(len, 2), &walk))
 		return 0;
 	return memcmp(bytes, usual[reason].opcode, sizeof(bytes)) ? 0 : len;
 }

@@ -184,20 +184,16 @@ static bool translated_by_cpu(const struct emulation *em, u64 linear, unsigned i
 	return true;
 }
 
-static int walk(struct emulation *em, u64 linear, u32 access, gpa_t *gpa,
-		struct insn_fault *fault)
+static u32 walk_flags(const struct emulation *em, u32 access)
 {
-	struct keel_walk walk;
+	return em->cpu.cpl == 3 ? access | KEEL_WALK_USER : access;
+}
 
-	if (em->cpu.cpl == 3)
-		access |= KEEL_WALK_USER;
-	if (!keel_guest_walk(em->vcpu, linear, access, &walk)) {
-		*gpa = walk.gpa;
-		return INSN_OK;
-	}
+static int page_fault(struct insn_fault *fault, const struct keel_walk *walk, u64 linear)
+{
 	fault->vector = X86_TRAP_PF;
 	fault->has_error = true;
-	fault->error = walk.error;
+	fault->error = walk->error;
 	fault->cr2 = linear;
 	return INSN_FAULT;
 }
@@ -206,6 +202,7 @@ static int translate(struct emulation *em, u64 linear, unsigned int len, u32 acc
 		     struct piece *p, struct insn_fault *fault)
 {
 	struct keel_vcpu *vcpu = em->vcpu;
+	struct keel_walk walk;
 	int n = 0;
 
 	if (translated_by_cpu(em, linear, len, access, p))
@@ -214,8 +211,9 @@ static int translate(struct emulation *em, u64 linear, unsigned int len, u32 acc
 		unsigned int part = min_t(unsigned int, len,
 					  PAGE_SIZE - offset_in_page(linear));
 
-		if (walk(em, linear, access, &p[n].gpa, fault))
-			return -INSN_FAULT;
+		if (keel_guest_walk(vcpu, linear, walk_flags(em, access), &walk))
+			return -page_fault(fault, &walk, linear);
+		p[n].gpa = walk.gpa;
 		p[n].len = part;
 		p[n].ram = keel_guest_has_ram(vcpu->vm, keel_gfn(p[n].gpa),
 					      access & KEEL_WALK_WRITE);
@@ -337,15 +335,17 @@ static int op_fetch(void *opaque, u64 linear, void *buf, unsigned int len,
 		    struct insn_fault *fault)
 {
 	struct emulation *em = opaque;
-	struct keel_vm *vm = em->vcpu->vm;
-	gpa_t gpa;
+	struct keel_vcpu *vcpu = em->vcpu;
+	struct keel_walk walk;
+	int err;
 
-	if (walk(em, linear, KEEL_WALK_EXEC, &gpa, fault))
-		return INSN_FAULT;
-	if (!keel_guest_read(vm, gpa, buf, len))
+	err = keel_guest_fetch(vcpu, linear, walk_flags(em, KEEL_WALK_EXEC), buf, len, &walk);
+	if (!err)
 		return INSN_OK;
+	if (err == -EFAULT)
+		return page_fault(fault, &walk, linear);
 	/* code in device memory: the bytes cannot be had */
-	if (!keel_guest_has_ram(vm, keel_gfn(gpa), false))
+	if (!keel_guest_has_ram(vcpu->vm, keel_gfn(walk.gpa), false))
 		return INSN_UNKNOWN;
 	em->err = -EFAULT;
 	return INSN_ERROR;

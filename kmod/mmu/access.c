@@ -91,23 +91,39 @@ int keel_guest_write_nofault(struct keel_vcpu *vcpu, gpa_t gpa, const void *buf,
 	return err;
 }
 
-int keel_guest_read_entry(struct keel_vm *vm, struct keel_slot **hint, gpa_t gpa,
-			  u64 *entry, int len)
+/* Where @gpa is, or NULL. */
+static void __user *find_near(struct keel_vm *vm, struct keel_slot **hint, gpa_t gpa)
 {
 	struct keel_slot *slot = *hint;
 	gfn_t gfn = keel_gfn(gpa);
-	void __user *at;
-	u32 low = 0;
-	int err;
 
 	if (!slot || gfn - slot->gfn >= slot->npages) {
 		/* the VM's addresses mean nothing in another process */
 		slot = current->mm == vm->mm ? keel_slot_find(vm, gfn) : NULL;
 		if (!slot)
-			return -EFAULT;
+			return NULL;
 		*hint = slot;
 	}
-	at = (void __user *)(keel_slot_hva(slot, gfn) + offset_in_page(gpa));
+	return (void __user *)(keel_slot_hva(slot, gfn) + offset_in_page(gpa));
+}
+
+int keel_guest_read_near(struct keel_vm *vm, struct keel_slot **hint, gpa_t gpa,
+			 void *buf, unsigned int len)
+{
+	void __user *at = find_near(vm, hint, gpa);
+
+	return !at || copy_from_user(buf, at, len) ? -EFAULT : 0;
+}
+
+int keel_guest_read_entry(struct keel_vm *vm, struct keel_slot **hint, gpa_t gpa,
+			  u64 *entry, int len)
+{
+	void __user *at = find_near(vm, hint, gpa);
+	u32 low = 0;
+	int err;
+
+	if (!at)
+		return -EFAULT;
 	if (len == sizeof(u64))
 		return get_user(*entry, (u64 __user *)at);
 	err = get_user(low, (u32 __user *)at);

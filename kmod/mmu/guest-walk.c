@@ -139,10 +139,10 @@ static bool first_table(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gv
  * Down to the entry that maps @gva. Return: true, or false with what the
  * tables add to the error code of the access.
  */
-static bool descend(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gva, u32 *error)
+static bool descend(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gva,
+		    struct keel_slot **slot, u32 *error)
 {
 	u64 entry, reserved, common = reserved_everywhere(vcpu, g);
-	struct keel_slot *slot = NULL;
 	unsigned int index;
 	bool large;
 	gpa_t table;
@@ -156,7 +156,7 @@ static bool descend(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gva, u
 		index = gva >> level_shift(g, g->level) & (BIT(g->bits) - 1);
 		g->at[g->level] = table + index * g->entry_size;
 		/* a table where no memory is counts as empty */
-		if (keel_guest_read_entry(vcpu->vm, &slot, g->at[g->level], &entry,
+		if (keel_guest_read_entry(vcpu->vm, slot, g->at[g->level], &entry,
 					  g->entry_size))
 			return false;
 		if (!(entry & ENTRY_PRESENT))
@@ -261,7 +261,8 @@ static u32 access_error(struct keel_vcpu *vcpu, const struct guest_paging *g, u3
 }
 
 /* Return: 0 with the address in @walk, or -EFAULT with the error code of a #PF. */
-static int guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_walk *walk)
+static int guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_walk *walk,
+		      struct keel_slot **slot)
 {
 	struct guest_paging g __uninitialized;
 	int tries;
@@ -272,7 +273,7 @@ static int guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_
 		gva = (u32)gva;
 
 	for (tries = 1; ; tries++) {
-		if (!descend(vcpu, &g, gva, &error))
+		if (!descend(vcpu, &g, gva, slot, &error))
 			break;
 		if (!allowed(vcpu, &g, flags)) {
 			error = X86_PF_PROT;
@@ -288,19 +289,41 @@ static int guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_
 	return -EFAULT;
 }
 
-int keel_guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_walk *walk)
+/* Under vm->srcu. *slot is NULL, and then where the last table is. */
+static int translate(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_walk *walk,
+		     struct keel_slot **slot)
 {
-	struct keel_vm *vm = vcpu->vm;
-	int idx, err;
-
 	walk->error = 0;
 	if (!keel_paging(vcpu)) {
 		walk->gpa = (u32)gva;
 		return 0;
 	}
 	keel_need(vcpu, KEEL_CR3 | KEEL_RFLAGS);
+	return guest_walk(vcpu, gva, flags, walk, slot);
+}
+
+int keel_guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_walk *walk)
+{
+	struct keel_slot *slot = NULL;
+	int idx, err;
+
+	idx = srcu_read_lock(&vcpu->vm->srcu);
+	err = translate(vcpu, gva, flags, walk, &slot);
+	srcu_read_unlock(&vcpu->vm->srcu, idx);
+	return err;
+}
+
+int keel_guest_fetch(struct keel_vcpu *vcpu, gva_t gva, u32 flags, void *buf,
+		     unsigned int len, struct keel_walk *walk)
+{
+	struct keel_vm *vm = vcpu->vm;
+	struct keel_slot *slot = NULL;
+	int idx, err;
+
 	idx = srcu_read_lock(&vm->srcu);
-	err = guest_walk(vcpu, gva, flags, walk);
+	err = translate(vcpu, gva, flags, walk, &slot);
+	if (!err && keel_guest_read_near(vm, &slot, walk->gpa, buf, len))
+		err = -ENXIO;
 	srcu_read_unlock(&vm->srcu, idx);
 	return err;
 }

@@ -91,6 +91,9 @@ u64 keel_tables_lookup(struct keel_vm *vm, gfn_t gfn, int *level);
  */
 int keel_guest_read_entry(struct keel_vm *vm, struct keel_slot **hint, gpa_t gpa,
 			  u64 *entry, int len);
+/* The same for any bytes that lie in one page. */
+int keel_guest_read_near(struct keel_vm *vm, struct keel_slot **hint, gpa_t gpa,
+			 void *buf, unsigned int len);
 
 /* notifier.c; for tests */
 extern const struct mmu_notifier_ops keel_notifier_ops;

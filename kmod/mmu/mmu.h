@@ -349,5 +349,16 @@ struct keel_walk {
  * Return: 0 with walk->gpa; -EFAULT with walk->error for #PF.
  */
 int keel_guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_walk *walk);
+/**
+ * keel_guest_fetch() - keel_guest_walk(), and read what is there
+ * @buf: for the bytes
+ * @len: how many; they lie in one page
+ *
+ * Context: as keel_guest_walk().
+ * Return: 0; -EFAULT with walk->error for #PF; -ENXIO with walk->gpa, which has no
+ * slot or whose page cannot be had.
+ */
+int keel_guest_fetch(struct keel_vcpu *vcpu, gva_t gva, u32 flags, void *buf,
+		     unsigned int len, struct keel_walk *walk);
 
 #endif /* KEEL_MMU_H */
