@@ -928,6 +928,7 @@ int keel_insn_length(struct keel_vcpu *vcpu, struct insn *insn)
 	int ret;
 
 	emulation_begin(&em, vcpu);
+	insn->len = 0;
 	ret = insn_fetch(&em.cpu, &ops, &em, insn, &fault);
 	if (ret == INSN_FAULT || ret == INSN_RETRY)
 		return -EAGAIN;

@@ -561,6 +561,7 @@ int keel_insn_decode(struct insn *insn, enum insn_mode mode, const u8 *bytes,
 	memset(insn, 0, sizeof(*insn));
 	memcpy(insn->bytes, bytes, c.len);
 	insn->nr_bytes = c.len;
+	insn->mode = mode;
 	insn->seg_override = INSN_NO_SEG;
 	insn->base = INSN_NO_REG;
 	insn->index = INSN_NO_REG;

@@ -52,6 +52,17 @@ static int general_protection(const struct insn_cpu *cpu,
 	return INSN_FAULT;
 }
 
+/* Is @insn what @bytes begin with? Code that waits for a device executes one many times. */
+static bool is_same(struct insn *insn, enum insn_mode mode, const u8 *bytes, unsigned int len)
+{
+	if (!insn->len || insn->len > len || insn->mode != mode ||
+	    memcmp(insn->bytes, bytes, insn->len))
+		return false;
+	memcpy(insn->bytes, bytes, len);
+	insn->nr_bytes = len;
+	return true;
+}
+
 /* One page at a time: the next may be absent and the instruction short. */
 int insn_fetch(const struct insn_cpu *cpu, const struct insn_ops *ops,
 	       void *opaque, struct insn *insn, struct insn_fault *fault)
@@ -64,17 +75,20 @@ int insn_fetch(const struct insn_cpu *cpu, const struct insn_ops *ops,
 	int ret;
 
 	memset(fault, 0, sizeof(*fault));
-	insn->nr_bytes = 0;
-	insn->len = 0;
 	while (done < room) {
 		linear = code_linear(cpu, done);
 		n = INSN_PAGE_SIZE - (linear & (INSN_PAGE_SIZE - 1));
 		if (n > room - done)
 			n = room - done;
 		ret = ops->fetch(opaque, linear, bytes + done, n, fault);
-		if (ret != INSN_OK)
+		if (ret != INSN_OK) {
+			insn->nr_bytes = done;
+			insn->len = 0;
 			return ret;
+		}
 		done += n;
+		if (is_same(insn, mode, bytes, done))
+			return INSN_OK;
 		ret = keel_insn_decode(insn, mode, bytes, done);
 		if (ret == INSN_TOO_LONG)
 			break;

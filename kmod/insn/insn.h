@@ -116,6 +116,7 @@ struct insn {
 	u8 bytes[INSN_MAX_LEN];
 	u8 nr_bytes;	/* valid in bytes[], also when decoding failed */
 	u8 len;		/* of the instruction; 0 if decoding failed */
+	u8 mode;	/* enum insn_mode that it was decoded for */
 
 	/* Prefixes. */
 	u8 rep;		/* 0, 0xf2 or 0xf3: the last one counts */
@@ -266,7 +267,8 @@ int keel_insn_decode(struct insn *insn, enum insn_mode mode, const u8 *bytes,
  * @cpu: not changed
  * @ops: only fetch() is used
  * @opaque: for @ops
- * @insn: the result, its bytes are valid also when it is INSN_UNKNOWN
+ * @insn: the result, its bytes are valid also when it is INSN_UNKNOWN. What it
+ *	is before, unless its length is 0, need not be decoded if it is here, too.
  * @fault: filled when INSN_FAULT is returned
  *
  * For a backend that has to skip an instruction whose length the CPU did not

@@ -499,6 +499,33 @@ static void plain_mov(struct kunit *test)
 	}
 }
 
+/* What was decoded last is taken again for the same bytes, and for nothing else. */
+static void fetched_again(struct kunit *test)
+{
+	static const struct { const char *code; u8 len, base; } codes[] = {
+		{ "40 89 03 90", 3, INSN_RBX },
+		{ "40 89 03 c3", 3, INSN_RBX },
+		{ "40 89 43 10", 4, INSN_RBX },
+		{ "40 89 06 10", 3, INSN_RSI },
+	};
+	unsigned int i;
+
+	begin(INSN_LONG64, "");
+	for (i = 0; i < ARRAY_SIZE(codes); i++) {
+		guest_code(&g, codes[i].code);
+		KUNIT_ASSERT_EQ(test, insn_fetch(&g.cpu, &guest_ops, &g, &g.insn, &g.fault),
+				INSN_OK);
+		KUNIT_EXPECT_EQ(test, g.insn.len, codes[i].len);
+		KUNIT_EXPECT_EQ(test, g.insn.base, codes[i].base);
+		KUNIT_EXPECT_EQ(test, g.insn.bytes[3], g.ram[CODE + 3]);
+	}
+	/* where it is no REX but an INC */
+	g.cpu.mode = INSN_PROT32;
+	g.cpu.seg[INSN_CS].db = 1;
+	KUNIT_ASSERT_EQ(test, insn_fetch(&g.cpu, &guest_ops, &g, &g.insn, &g.fault), INSN_OK);
+	KUNIT_EXPECT_EQ(test, g.insn.len, 1);
+}
+
 static struct kunit_case insn_cases[] = {
 	KUNIT_CASE(decode_known),
 	KUNIT_CASE(decode_refusals),
@@ -511,6 +538,7 @@ static struct kunit_case insn_cases[] = {
 	KUNIT_CASE(lost_race),
 	KUNIT_CASE(unknown_has_its_bytes),
 	KUNIT_CASE(plain_mov),
+	KUNIT_CASE(fetched_again),
 	{}
 };
 
