@@ -585,6 +585,7 @@ static const struct insn_ops ops = {
 
 /* ---- emulator: the processor's state ---- */
 
+/* ... of what is not 64-bit code */
 static enum insn_mode insn_mode(struct keel_vcpu *vcpu)
 {
 	const struct keel_regs *r = &vcpu->regs;
@@ -593,8 +594,6 @@ static enum insn_mode insn_mode(struct keel_vcpu *vcpu)
 		return INSN_REAL;
 	if (r->rflags & X86_EFLAGS_VM)
 		return INSN_VM86;
-	if (keel_long_mode(vcpu) && r->seg[KEEL_CS].l)
-		return INSN_LONG64;
 	return r->seg[KEEL_CS].db ? INSN_PROT32 : INSN_PROT16;
 }
 
@@ -610,12 +609,19 @@ static void copy_segment(struct emulation *em, int i)
 	};
 }
 
-/* All that fetching needs. Nearly all instructions of 64-bit code need no more. */
+static void copy_cs_ss(struct emulation *em)
+{
+	keel_need(em->vcpu, KEEL_CS_SS);
+	copy_segment(em, KEEL_CS);
+	copy_segment(em, KEEL_SS);
+}
+
+/* All that fetching needs, and in 64-bit code a plain MOV. */
 static void emulation_begin(struct emulation *em, struct keel_vcpu *vcpu)
 {
 	const struct keel_regs *r = &vcpu->regs;
 
-	keel_need(vcpu, KEEL_RIP | KEEL_RSP | KEEL_RFLAGS | KEEL_CS_SS);
+	keel_need(vcpu, KEEL_RIP | KEEL_RSP | KEEL_RFLAGS | KEEL_MODE);
 	em->vcpu = vcpu;
 	em->replayed_reads = 0;
 	em->wants_read = false;
@@ -629,10 +635,13 @@ static void emulation_begin(struct emulation *em, struct keel_vcpu *vcpu)
 	em->cpu.rflags = r->rflags;
 	em->cpu.cr0 = r->cr0;
 	em->cpu.cr4 = r->cr4;
-	em->cpu.mode = insn_mode(vcpu);
 	em->cpu.cpl = keel_cpl(vcpu);
-	copy_segment(em, KEEL_CS);
-	copy_segment(em, KEEL_SS);
+	if (keel_mode64(vcpu)) {
+		em->cpu.mode = INSN_LONG64;
+		return;
+	}
+	copy_cs_ss(em);
+	em->cpu.mode = insn_mode(vcpu);
 }
 
 static void copy_other_segments(struct emulation *em)
@@ -807,6 +816,9 @@ static int execute(struct emulation *em, struct insn_fault *fault)
 	struct keel_vcpu *vcpu = em->vcpu;
 	struct insn *insn = &vcpu->io.insn;
 
+	/* emulation_begin() has left them out */
+	if (em->cpu.mode == INSN_LONG64)
+		copy_cs_ss(em);
 	if (insn_uses_segments(&em->cpu, insn))
 		copy_other_segments(em);
 	em->gpa_known = vcpu->exit.reason == KEEL_EXIT_PAGE_FAULT &&

@@ -10,10 +10,11 @@
  */
 static enum insn_mode decode_mode(const struct insn_cpu *cpu)
 {
-	bool wide = cpu->seg[INSN_CS].db;
+	bool wide;
 
 	if (cpu->mode == INSN_LONG64 || cpu->mode == INSN_VM86)
 		return cpu->mode;
+	wide = cpu->seg[INSN_CS].db;
 	if (cpu->mode == INSN_REAL)
 		return wide ? INSN_PROT32 : INSN_REAL;
 	return wide ? INSN_PROT32 : INSN_PROT16;
