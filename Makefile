@@ -80,8 +80,8 @@ install:
 	@[ -n "$(RELEASE)" ]
 	@for f in build/$(RELEASE)/keel.ko build/keel; do \
 		[ -e "$$f" ] || { echo "there is no $$f to install:" \
-			"run make first, or say for which kernel (KDIR=6.1, or a build directory); built are:" \
-			$$(cd build 2>/dev/null && ls -d [0-9]*/keel.ko | cut -d / -f 1) >&2; exit 1; }; \
+			"run make first, or say for which kernel (KDIR=6.1, or a build directory); built:" \
+			$$(cd build 2>/dev/null && ls -d [0-9]*/keel.ko 2>/dev/null | cut -d / -f 1 | grep . || echo nothing) >&2; exit 1; }; \
 	done
 	install -D -m 644 $(BUILD)/$(RELEASE)/keel.ko \
 		$(DESTDIR)/lib/modules/$(RELEASE)/updates/keel.ko
