@@ -29,14 +29,13 @@
 enum { SW_BREAK, HW_BREAK, WATCH_WRITE, WATCH_READ, WATCH_ACCESS };
 
 struct breakpoint {
-	bool used;
 	u8 type;
 	u8 saved;		/* what INT3 replaces */
 	u8 len;
 	u64 addr;
 };
 
-/* What the g packet has, in the order of target_xml(). */
+/* What the g packet has, in the order of target_xml. */
 struct __attribute__((packed)) registers {
 	u64 general[16];
 	u64 rip;
@@ -51,37 +50,33 @@ static struct {
 	int listen_fd, fd;
 	const char *path;
 	unsigned int cpu;		/* of Hg */
+	unsigned int step_cpu;		/* of Hc */
 	bool running;			/* gdb waits for a stop reply */
 	int step;			/* the vCPU that steps, or -1 */
 	struct breakpoint breaks[BREAKS_MAX];
+	unsigned int break_count;
 	char in[PACKET_MAX + 8];
 	size_t len;
 	char out[2 * PACKET_MAX];
-	char xml[4096];
 } gdb = { .listen_fd = -1, .fd = -1, .step = -1 };
 
-static void target_xml(void)
-{
-	static const char *const names[] = {
-		"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11",
-		"r12", "r13", "r14", "r15", "rip", "eflags", "cs", "ss", "ds", "es", "fs", "gs",
-		"st0", "st1", "st2", "st3", "st4", "st5", "st6", "st7", "fctrl", "fstat", "ftag",
-		"fiseg", "fioff", "foseg", "fooff", "fop", "fs_base", "gs_base",
-	};
-	size_t i, at;
+#define REG(name, bits, type) "<reg name='" name "' bitsize='" #bits "' type='" type "'/>"
+#define R64(name) REG(name, 64, "int")
+#define R32(name) REG(name, 32, "int")
+#define ST(name) REG(name, 80, "i387_ext")
 
-	at = sprintf(gdb.xml, "<?xml version=\"1.0\"?><target version=\"1.0\"><architecture>i386:x86-64</architecture><feature name=\"org.gnu.gdb.i386.core\">");
-	for (i = 0; i < ARRAY_SIZE(names); i++) {
-		bool st = i >= 24 && i < 32, wide = i < 17 || i >= 40;
-
-		if (i == 40)
-			at += sprintf(gdb.xml + at, "</feature><feature name=\"org.gnu.gdb.i386.segments\">");
-		at += sprintf(gdb.xml + at, "<reg name=\"%s\" bitsize=\"%d\" type=\"%s\"/>", names[i],
-			      st ? 80 : wide ? 64 : 32,
-			      st ? "i387_ext" : i == 16 ? "code_ptr" : i == 6 || i == 7 ? "data_ptr" : "int");
-	}
-	sprintf(gdb.xml + at, "</feature></target>");
-}
+static const char target_xml[] =
+	"<?xml version='1.0'?><target version='1.0'><architecture>i386:x86-64</architecture>"
+	"<feature name='org.gnu.gdb.i386.core'>"
+	R64("rax") R64("rbx") R64("rcx") R64("rdx") R64("rsi") R64("rdi")
+	REG("rbp", 64, "data_ptr") REG("rsp", 64, "data_ptr")
+	R64("r8") R64("r9") R64("r10") R64("r11") R64("r12") R64("r13") R64("r14") R64("r15")
+	REG("rip", 64, "code_ptr") R32("eflags")
+	R32("cs") R32("ss") R32("ds") R32("es") R32("fs") R32("gs")
+	ST("st0") ST("st1") ST("st2") ST("st3") ST("st4") ST("st5") ST("st6") ST("st7")
+	R32("fctrl") R32("fstat") R32("ftag") R32("fiseg") R32("fioff") R32("foseg") R32("fooff") R32("fop")
+	"</feature><feature name='org.gnu.gdb.i386.segments'>" R64("fs_base") R64("gs_base")
+	"</feature></target>";
 
 /**
  * gdb_open() - listen for gdb
@@ -108,13 +103,10 @@ int gdb_open(const char *where, struct err *err)
 		 port ? sizeof(in) : sizeof(un)) < 0 || listen(gdb.listen_fd, 1) < 0)
 		return err_sys(err, "cannot listen for gdb on %s", where);
 	gdb.path = port ? NULL : where;
-	target_xml();
 	return 0;
 }
 
-/**
- * gdb_close() - nobody debugs any more
- */
+/* Nobody debugs any more. */
 void gdb_close(void)
 {
 	if (gdb.path)
@@ -127,10 +119,7 @@ void gdb_close(void)
 	gdb.fd = -1;
 }
 
-/**
- * gdb_debug_exit() - KVM_EXIT_DEBUG, in the vCPU's thread
- * @v: the vCPU
- */
+/* KVM_EXIT_DEBUG, in the vCPU's thread. */
 void gdb_debug_exit(struct vcpu *v)
 {
 	atomic_store(&v->stop, true);
@@ -141,30 +130,23 @@ void gdb_debug_exit(struct vcpu *v)
 static void reply(const char *text)
 {
 	u8 sum = 0;
-	size_t i, n;
-	char *p;
+	size_t i;
 
-	if (gdb.fd < 0)
-		return;
-	n = strlen(text);
-	p = malloc(n + 8);
-	if (!p)
-		return;
-	for (i = 0; i < n; i++)
+	for (i = 0; text[i]; i++)
 		sum += text[i];
-	n = sprintf(p, "$%s#%02x", text, sum);
-	if (send(gdb.fd, p, n, MSG_NOSIGNAL) != (ssize_t)n)
+	if (gdb.fd >= 0 && dprintf(gdb.fd, "$%s#%02x", text, sum) < 0)
 		shutdown(gdb.fd, SHUT_RDWR);
-	free(p);
 }
 
-static void to_hex(char *out, const void *data, size_t len)
+static const char *to_hex(const void *data, size_t len)
 {
 	const u8 *p = data;
+	size_t i;
 
-	*out = '\0';
-	while (len--)
-		out += sprintf(out, "%02x", *p++);
+	gdb.out[0] = '\0';
+	for (i = 0; i < len; i++)
+		sprintf(gdb.out + 2 * i, "%02x", p[i]);
+	return gdb.out;
 }
 
 static size_t from_hex(void *data, size_t max, const char *hex)
@@ -201,6 +183,15 @@ static int access_memory(struct machine *m, u64 addr, u8 *data, size_t len, bool
 	return 0;
 }
 
+/* KVM has them in the same order, but for these two. */
+static void swap_rsp_rbp(struct registers *r)
+{
+	u64 rsp = r->general[6];
+
+	r->general[6] = r->general[7];
+	r->general[7] = rsp;
+}
+
 static int read_registers(struct machine *m, struct registers *out)
 {
 	int fd = m->vcpus[gdb.cpu].fd, i;
@@ -212,8 +203,6 @@ static int read_registers(struct machine *m, struct registers *out)
 	    ioctl(fd, KVM_GET_FPU, &f) < 0)
 		return -1;
 	*out = (struct registers){
-		.general = { r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9,
-			     r.r10, r.r11, r.r12, r.r13, r.r14, r.r15 },
 		.rip = r.rip,
 		.eflags = r.rflags,
 		.segment = { s.cs.selector, s.ss.selector, s.ds.selector, s.es.selector,
@@ -222,26 +211,22 @@ static int read_registers(struct machine *m, struct registers *out)
 		.fs_base = s.fs.base,
 		.gs_base = s.gs.base,
 	};
+	memcpy(out->general, &r, sizeof(out->general));
+	swap_rsp_rbp(out);
 	for (i = 0; i < 8; i++)
 		memcpy(out->st[i], f.fpr[i], 10);
 	return 0;
 }
 
 /* All but selectors and floating point, which gdb gives back unchanged. */
-static int write_registers(struct machine *m, const struct registers *in)
+static int write_registers(struct machine *m, struct registers *in)
 {
-	u64 g[16];
+	struct kvm_regs r = { .rip = in->rip, .rflags = in->eflags };
 	int fd = m->vcpus[gdb.cpu].fd;
 	struct kvm_sregs s;
-	struct kvm_regs r;
 
-	memcpy(g, in->general, sizeof(g));
-	r = (struct kvm_regs){
-		.rax = g[0], .rbx = g[1], .rcx = g[2], .rdx = g[3], .rsi = g[4], .rdi = g[5],
-		.rbp = g[6], .rsp = g[7], .r8 = g[8], .r9 = g[9], .r10 = g[10], .r11 = g[11],
-		.r12 = g[12], .r13 = g[13], .r14 = g[14], .r15 = g[15],
-		.rip = in->rip, .rflags = in->eflags,
-	};
+	swap_rsp_rbp(in);
+	memcpy(&r, in->general, sizeof(in->general));
 	if (ioctl(fd, KVM_GET_SREGS, &s) < 0)
 		return -1;
 	s.fs.base = in->fs_base;
@@ -252,11 +237,22 @@ static int write_registers(struct machine *m, const struct registers *in)
 /* Which of the CPU's breakpoints is in which debug register: in list order. */
 static struct breakpoint *hw_break(unsigned int slot)
 {
-	struct breakpoint *b;
+	unsigned int i;
 
-	for (b = gdb.breaks; b < gdb.breaks + BREAKS_MAX; b++) {
-		if (b->used && b->type != SW_BREAK && !slot--)
-			return b;
+	for (i = 0; i < gdb.break_count; i++) {
+		if (gdb.breaks[i].type != SW_BREAK && !slot--)
+			return &gdb.breaks[i];
+	}
+	return NULL;
+}
+
+static struct breakpoint *find_break(unsigned int type, u64 addr)
+{
+	unsigned int i;
+
+	for (i = 0; i < gdb.break_count; i++) {
+		if (gdb.breaks[i].type == type && gdb.breaks[i].addr == addr)
+			return &gdb.breaks[i];
 	}
 	return NULL;
 }
@@ -270,8 +266,8 @@ static void set_debug(struct machine *m, struct vcpu *v, u32 extra)
 	struct breakpoint *b;
 	unsigned int i;
 
-	for (b = gdb.breaks; b < gdb.breaks + BREAKS_MAX; b++) {
-		if (b->used && b->type == SW_BREAK)
+	for (i = 0; i < gdb.break_count; i++) {
+		if (gdb.breaks[i].type == SW_BREAK)
 			debug.control |= KVM_GUESTDBG_USE_SW_BP;
 	}
 	for (i = 0; i < HW_BREAKS && (b = hw_break(i)); i++) {
@@ -292,36 +288,36 @@ static void set_debug(struct machine *m, struct vcpu *v, u32 extra)
 
 static int set_break(struct machine *m, unsigned int type, u64 addr, unsigned int len)
 {
-	struct breakpoint *b = gdb.breaks, new = { .used = true, .type = type, .len = len, .addr = addr };
+	struct breakpoint new = { .type = type, .len = len, .addr = addr };
 	u8 int3 = INT3;
 
-	while (b < gdb.breaks + BREAKS_MAX && b->used)
-		b++;
-	if (b == gdb.breaks + BREAKS_MAX || (type != SW_BREAK && hw_break(HW_BREAKS - 1)) ||
+	if (gdb.break_count == BREAKS_MAX || (type != SW_BREAK && hw_break(HW_BREAKS - 1)) ||
 	    (type > HW_BREAK && len != 1 && len != 2 && len != 4 && len != 8))
 		return -1;
 	if (type == SW_BREAK && (access_memory(m, addr, &new.saved, 1, false) < 0 ||
 				 access_memory(m, addr, &int3, 1, true) < 0))
 		return -1;
-	*b = new;
+	gdb.breaks[gdb.break_count++] = new;
 	return 0;
 }
 
-/* @addr or, without @exact, all of them. */
-static int clear_breaks(struct machine *m, bool exact, unsigned int type, u64 addr)
+static int clear_break(struct machine *m, struct breakpoint *b)
 {
-	struct breakpoint *b;
-
-	for (b = gdb.breaks; b < gdb.breaks + BREAKS_MAX; b++) {
-		if (!b->used || (exact && (b->type != type || b->addr != addr)))
-			continue;
-		if (b->type == SW_BREAK && access_memory(m, b->addr, &b->saved, 1, true) < 0 && exact)
-			return -1;
-		b->used = false;
-		if (exact)
-			return 0;
-	}
+	if (b && b->type == SW_BREAK && access_memory(m, b->addr, &b->saved, 1, true) < 0)
+		return -1;
+	if (b)
+		*b = gdb.breaks[--gdb.break_count];
 	return 0;
+}
+
+static bool pause_all(struct machine *m)
+{
+	struct err err;
+
+	if (!machine_pause(m, &err))
+		return true;
+	machine_fail(m, &err);
+	return false;
 }
 
 static void resume(struct machine *m, int step)
@@ -342,23 +338,22 @@ static void resume(struct machine *m, int step)
 /* gdb lets go: the guest runs as if it had never been there. */
 static void release(struct machine *m)
 {
-	struct err err;
 	unsigned int i;
 
-	if (machine_pause(m, &err) < 0)
-		machine_fail(m, &err);
-	clear_breaks(m, false, 0, 0);
+	pause_all(m);
+	for (i = gdb.break_count; i--;)
+		clear_break(m, &gdb.breaks[i]);
+	gdb.break_count = 0;
 	for (i = 0; i < m->vcpu_count; i++)
 		atomic_store(&m->vcpus[i].debugged, false);
 	resume(m, -1);
 	gdb.running = false;
 }
 
-static void stop_reply(struct machine *m, int sig, const char *reason)
+static void stop_reply(int sig, const char *reason)
 {
 	gdb.running = false;
 	gdb.step = -1;
-	(void)m;
 	snprintf(gdb.out, sizeof(gdb.out), "T%02x%sthread:%x;", sig, reason, gdb.cpu + 1);
 	reply(gdb.out);
 }
@@ -374,26 +369,20 @@ static bool report_debug(struct machine *m, struct vcpu *v)
 	unsigned int i;
 
 	gdb.cpu = v->id;
-	if (arch->exception == 3) {
-		for (b = gdb.breaks; b < gdb.breaks + BREAKS_MAX; b++) {
-			if (b->used && b->type == SW_BREAK && b->addr == arch->pc)
-				break;
-		}
-		if (b == gdb.breaks + BREAKS_MAX) {
-			set_debug(m, v, KVM_GUESTDBG_INJECT_BP);
-			return false;
-		}
-		strcpy(reason, "swbreak:;");
-	} else if (!(arch->dr6 & DR6_BS)) {
-		for (i = 0; i < HW_BREAKS; i++) {
-			b = arch->dr6 & BIT(i) ? hw_break(i) : NULL;
-			if (b && b->type == HW_BREAK)
-				strcpy(reason, "hwbreak:;");
-			else if (b)
-				snprintf(reason, sizeof(reason), "%s:%llx;", watch[b->type], b->addr);
-		}
+	if (arch->exception == 3 && !find_break(SW_BREAK, arch->pc)) {
+		set_debug(m, v, KVM_GUESTDBG_INJECT_BP);
+		return false;
 	}
-	stop_reply(m, 5, reason);
+	if (arch->exception == 3)
+		strcpy(reason, "swbreak:;");
+	for (i = 0; i < HW_BREAKS && arch->exception != 3 && !(arch->dr6 & DR6_BS); i++) {
+		b = arch->dr6 & BIT(i) ? hw_break(i) : NULL;
+		if (b && b->type == HW_BREAK)
+			strcpy(reason, "hwbreak:;");
+		else if (b)
+			snprintf(reason, sizeof(reason), "%s:%llx;", watch[b->type], b->addr);
+	}
+	stop_reply(5, reason);
 	return true;
 }
 
@@ -407,135 +396,101 @@ static void check_debugged(struct machine *m)
 		struct vcpu *v = &m->vcpus[i];
 		int step = gdb.step;
 
-		if (!atomic_exchange(&v->debugged, false))
+		if (!atomic_exchange(&v->debugged, false) || !pause_all(m))
 			continue;
-		if (machine_pause(m, &err) < 0)
-			machine_fail(m, &err);
-		else if (!report_debug(m, v) && step >= 0)
+		if (!report_debug(m, v) && step >= 0)
 			vcpu_unpark(v);
 		else if (gdb.running && machine_resume(m, &err) < 0)
 			machine_fail(m, &err);
 	}
 }
 
-static void choose_thread(struct machine *m, const char *id)
+/* Hg or Hc; 0 and -1 are any and all of them. */
+static void choose_thread(struct machine *m, const char *p)
 {
-	long n = strtol(id, NULL, 16);
+	long n = strtol(p + 2, NULL, 16);
 
 	if (n > 0 && n <= (long)m->vcpu_count)
-		gdb.cpu = n - 1;
+		*(p[1] == 'c' ? &gdb.step_cpu : &gdb.cpu) = n - 1;
 }
 
-static void answer_query(struct machine *m, const char *p)
+static const char *query(struct machine *m, const char *p)
 {
 	unsigned long offset, len, i, at;
 
-	gdb.out[0] = '\0';
 	if (!strncmp(p, "qSupported", 10)) {
 		sprintf(gdb.out, "PacketSize=%x;qXfer:features:read+;swbreak+;hwbreak+", PACKET_MAX);
 	} else if (sscanf(p, "qXfer:features:read:target.xml:%lx,%lx", &offset, &len) == 2) {
-		at = strlen(gdb.xml);
+		at = strlen(target_xml);
 		if (offset > at)
 			offset = at;
 		if (len > PACKET_MAX - 8)
 			len = PACKET_MAX - 8;
-		snprintf(gdb.out, len + 2, "%c%s", at - offset > len ? 'm' : 'l', gdb.xml + offset);
+		snprintf(gdb.out, len + 2, "%c%s", at - offset > len ? 'm' : 'l', target_xml + offset);
 	} else if (!strcmp(p, "qfThreadInfo")) {
 		for (i = at = 0; i < m->vcpu_count; i++)
 			at += sprintf(gdb.out + at, "%c%lx", i ? ',' : 'm', i + 1);
-	} else if (!strcmp(p, "qsThreadInfo")) {
-		strcpy(gdb.out, "l");
 	} else if (!strcmp(p, "qC")) {
 		sprintf(gdb.out, "QC%x", gdb.cpu + 1);
-	} else if (!strncmp(p, "qAttached", 9)) {
-		strcpy(gdb.out, "1");
-	} else if (!strncmp(p, "qThreadExtraInfo,", 17)) {
-		char text[16];
-
-		sprintf(text, "vCPU %lu", (strtoul(p + 17, NULL, 16) - 1) & 0xff);
-		to_hex(gdb.out, text, strlen(text));
+	} else {
+		return !strcmp(p, "qsThreadInfo") ? "l" : !strncmp(p, "qAttached", 9) ? "1" : "";
 	}
-	reply(gdb.out);
-}
-
-/* "vCont;ACTION[:THREAD];...": one that steps does so alone. */
-static void vcont(struct machine *m, const char *p)
-{
-	for (; p; p = strchr(p + 1, ';')) {
-		if (p[1] != 's' && p[1] != 'S')
-			continue;
-		p += strcspn(p, ":");
-		if (*p)
-			choose_thread(m, p + 1);
-		resume(m, gdb.cpu);
-		return;
-	}
-	resume(m, -1);
+	return gdb.out;
 }
 
 static void packet(struct machine *m, char *p)
 {
 	static u8 data[PACKET_MAX / 2];
+	const char *answer = "E01";
 	struct registers regs;
 	unsigned int type, len;
 	u64 addr;
-	int ret = -1;
 
 	switch (*p) {
 	case '?':
-		stop_reply(m, 5, "");
+		stop_reply(5, "");
 		return;
 	case 'q':
-		answer_query(m, p);
-		return;
+		answer = query(m, p);
+		break;
 	case 'g':
-		if (read_registers(m, &regs) < 0)
-			break;
-		to_hex(gdb.out, &regs, sizeof(regs));
-		reply(gdb.out);
-		return;
+		if (!read_registers(m, &regs))
+			answer = to_hex(&regs, sizeof(regs));
+		break;
 	case 'G':
-		if (from_hex(&regs, sizeof(regs), p + 1) == sizeof(regs))
-			ret = write_registers(m, &regs);
+		if (from_hex(&regs, sizeof(regs), p + 1) == sizeof(regs) && !write_registers(m, &regs))
+			answer = "OK";
 		break;
 	case 'm':
-		if (sscanf(p + 1, "%llx,%x", &addr, &len) != 2 || len > sizeof(data) ||
-		    access_memory(m, addr, data, len, false) < 0)
-			break;
-		to_hex(gdb.out, data, len);
-		reply(gdb.out);
-		return;
+		if (sscanf(p + 1, "%llx,%x", &addr, &len) == 2 && len <= sizeof(data) &&
+		    !access_memory(m, addr, data, len, false))
+			answer = to_hex(data, len);
+		break;
 	case 'M':
 		if (sscanf(p + 1, "%llx,%x:", &addr, &len) == 2 && len <= sizeof(data) &&
-		    strchr(p, ':') && from_hex(data, len, strchr(p, ':') + 1) == len)
-			ret = access_memory(m, addr, data, len, true);
+		    strchr(p, ':') && from_hex(data, len, strchr(p, ':') + 1) == len &&
+		    !access_memory(m, addr, data, len, true))
+			answer = "OK";
 		break;
 	case 'Z':
 	case 'z':
-		if (sscanf(p + 1, "%x,%llx,%x", &type, &addr, &len) != 3 || type > WATCH_ACCESS)
-			break;
-		ret = *p == 'Z' ? set_break(m, type, addr, len) : clear_breaks(m, true, type, addr);
+		if (sscanf(p + 1, "%x,%llx,%x", &type, &addr, &len) == 3 && type <= WATCH_ACCESS &&
+		    !(*p == 'Z' ? set_break(m, type, addr, len) :
+				  clear_break(m, find_break(type, addr))))
+			answer = "OK";
 		break;
 	case 'c':
 		resume(m, -1);
 		return;
 	case 's':
-		resume(m, gdb.cpu);
-		return;
-	case 'v':
-		if (!strcmp(p, "vCont?"))
-			reply("vCont;c;C;s;S");
-		else if (!strncmp(p, "vCont;", 6))
-			vcont(m, p + 5);
-		else
-			reply("");
+		resume(m, gdb.step_cpu);
 		return;
 	case 'H':
-		choose_thread(m, p + 2);
-		ret = 0;
+		choose_thread(m, p);
+		answer = "OK";
 		break;
 	case 'T':
-		ret = 0;
+		answer = "OK";
 		break;
 	case 'D':
 		reply("OK");
@@ -545,20 +500,9 @@ static void packet(struct machine *m, char *p)
 		machine_end(m, END_QUIT);
 		return;
 	default:
-		reply("");
-		return;
+		answer = "";
 	}
-	reply(ret < 0 ? "E01" : "OK");
-}
-
-static void interrupt(struct machine *m)
-{
-	struct err err;
-
-	if (machine_pause(m, &err) < 0)
-		machine_fail(m, &err);
-	else
-		stop_reply(m, 2, "");
+	reply(answer);
 }
 
 /* Take whole packets off the input. */
@@ -567,8 +511,8 @@ static void parse(struct machine *m)
 	char *p = gdb.in, *end = gdb.in + gdb.len, *hash;
 
 	while (p < end && gdb.fd >= 0) {
-		if (*p == 3 && gdb.running)
-			interrupt(m);
+		if (*p == 3 && gdb.running && pause_all(m))
+			stop_reply(2, "");
 		if (*p != '$') {
 			p++;
 			continue;
@@ -585,10 +529,7 @@ static void parse(struct machine *m)
 	memmove(gdb.in, p, gdb.len);
 }
 
-/**
- * gdb_poll() - what to wait for
- * @fd: filled
- */
+/* What to wait for. */
 void gdb_poll(struct pollfd *fd)
 {
 	*fd = (struct pollfd){ .fd = gdb.fd >= 0 ? gdb.fd : gdb.listen_fd, .events = POLLIN };
@@ -609,13 +550,9 @@ void gdb_events(struct machine *m, const struct pollfd *fd)
 	if (gdb.fd < 0) {
 		gdb.fd = accept4(gdb.listen_fd, NULL, NULL, SOCK_CLOEXEC);
 		gdb.len = 0;
-		if (gdb.fd >= 0) {
-			struct err err;
-
-			gdb.running = false;
-			if (machine_pause(m, &err) < 0)
-				machine_fail(m, &err);
-		}
+		gdb.running = false;
+		if (gdb.fd >= 0)
+			pause_all(m);
 		return;
 	}
 	n = recv(gdb.fd, gdb.in + gdb.len, sizeof(gdb.in) - 1 - gdb.len, MSG_DONTWAIT);
