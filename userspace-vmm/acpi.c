@@ -151,10 +151,8 @@ static void set_checksum(void *table, size_t length, u8 *checksum)
  * acpi_build() - write all tables
  * @mem: where, zeroed
  * @base: guest physical address of @mem, 64-byte aligned and below 4 GiB
- * @size: bytes available
  * @cpus: processors, at most MAX_CPUS
  * @rsdp: guest physical address of the root pointer
- * @err: filled on failure
  */
 int acpi_build(u8 *mem, gpa_t base, size_t size, unsigned int cpus,
 	       gpa_t *rsdp, struct err *err)

@@ -18,11 +18,7 @@
 #define ENTRY_64		0x200
 #define LOADER_UNDEFINED	0xff
 
-/**
- * bzimage_probe() - does this look like a bzImage?
- * @head: start of the file
- * @len: bytes of it
- */
+/** bzimage_probe() - does this look like a bzImage? */
 bool bzimage_probe(const u8 *head, size_t len)
 {
 	return len >= 0x206 && !memcmp(head + 0x202, "HdrS", 4);
@@ -47,10 +43,8 @@ static int check_header(const struct setup_header *hdr, struct err *err)
 
 /**
  * bzimage_parse() - read and check the setup header
- * @head: start of the file
  * @len: bytes of it, at least 1 KiB in any real kernel
  * @file_size: of the whole file
- * @bz: filled
  * @err: filled on failure, without the file's name
  */
 int bzimage_parse(const u8 *head, size_t len, u64 file_size,
@@ -152,12 +146,7 @@ static void build_page_tables(const struct guest_ram *ram)
 		pd[i] = i * 2 * MIB | PDE_LARGE | PTE_PRESENT_WRITE;
 }
 
-/**
- * bzimage_load() - place a bzImage and everything it is handed
- * @req: the boot
- * @state: filled
- * @err: filled on failure
- */
+/** bzimage_load() - place a bzImage and everything it is handed */
 int bzimage_load(const struct boot_request *req, struct boot_state *state,
 		 struct err *err)
 {

@@ -66,8 +66,6 @@ bool elf_probe(const u8 *head, size_t len)
 /**
  * elf_note_entry() - find the PVH entry point among notes
  * @notes: contents of a PT_NOTE segment
- * @len: its size
- * @entry: filled if found
  *
  * Return: 0, or -1 if there is none.
  */
@@ -244,12 +242,7 @@ static void fill_start_info(const struct boot_request *req,
 /* Linux's COMMAND_LINE_SIZE on x86; PVH has no field for it. */
 #define PVH_CMDLINE_MAX 2047
 
-/**
- * elf_load() - place an ELF kernel and everything it is handed
- * @req: the boot
- * @state: filled
- * @err: filled on failure
- */
+/** elf_load() - place an ELF kernel and everything it is handed */
 int elf_load(const struct boot_request *req, struct boot_state *state,
 	     struct err *err)
 {

@@ -25,9 +25,7 @@ static void advise(const struct guest_ram *ram)
 
 /**
  * ram_alloc() - map memory for the guest
- * @ram: filled
  * @size: bytes, a multiple of the page size
- * @err: filled on failure
  *
  * Nothing is touched: the host gives pages when the guest uses them.
  */
@@ -51,7 +49,6 @@ int ram_alloc(struct guest_ram *ram, u64 size, struct err *err)
 /**
  * ram_share() - make it memory that other programs can map
  * @ram: from ram_alloc(), untouched
- * @err: filled on failure
  */
 int ram_share(struct guest_ram *ram, struct err *err)
 {
@@ -65,10 +62,7 @@ int ram_share(struct guest_ram *ram, struct err *err)
 	return 0;
 }
 
-/**
- * ram_free() - undo ram_alloc(); harmless on a zeroed structure
- * @ram: the memory
- */
+/** ram_free() - undo ram_alloc(); harmless on a zeroed structure */
 void ram_free(struct guest_ram *ram)
 {
 	if (!ram->host)
@@ -81,7 +75,6 @@ void ram_free(struct guest_ram *ram)
 
 /**
  * ram_ptr() - our address of guest memory
- * @ram: the memory
  * @gpa: guest physical address
  * @len: bytes that must all be there
  *
@@ -99,8 +92,6 @@ void *ram_ptr(const struct guest_ram *ram, gpa_t gpa, u64 len)
 
 /**
  * ram_map() - the memory map that a guest is told
- * @ram: the memory
- * @map: filled
  *
  * Return: entries used.
  */
@@ -144,11 +135,8 @@ static int read_at(int fd, const char *path, void *buf, u64 len, u64 offset,
 
 /**
  * boot_read() - read a part of the kernel file into guest memory
- * @req: the boot
  * @file_offset: from where
  * @gpa: to where
- * @len: bytes
- * @err: filled on failure
  */
 int boot_read(const struct boot_request *req, u64 file_offset, gpa_t gpa,
 	      u64 len, struct err *err)
@@ -188,11 +176,9 @@ static int open_file(const char *path, const char *what, u64 *size,
 
 /**
  * boot_place_initrd() - load the initrd as high as it may go
- * @req: the boot
  * @kernel_end: it must not start below
  * @limit: it must end at or below
  * @initrd: filled; zero without an initrd
- * @err: filled on failure
  */
 int boot_place_initrd(const struct boot_request *req, gpa_t kernel_end,
 		      gpa_t limit, struct initrd *initrd, struct err *err)
@@ -225,9 +211,7 @@ int boot_place_initrd(const struct boot_request *req, gpa_t kernel_end,
 
 /**
  * boot_place_cmdline() - put the command line at BOOT_CMDLINE
- * @req: the boot
  * @max: longest that the kernel takes, without the final zero
- * @err: filled on failure
  */
 int boot_place_cmdline(const struct boot_request *req, size_t max,
 		       struct err *err)
@@ -277,7 +261,6 @@ static int load_kernel(struct boot_request *req, struct boot_state *state,
  * @cfg: names of the files
  * @ram: empty memory
  * @state: how the boot processor is to start
- * @err: filled on failure
  */
 int boot_load(const struct run_config *cfg, const struct guest_ram *ram,
 	      struct boot_state *state, struct err *err)

@@ -9,10 +9,8 @@
 
 /**
  * bus_add() - claim a range of a bus for a device
- * @bus: the bus
  * @name: for messages and statistics; must outlive the bus
  * @base: first address
- * @size: bytes
  * @bytewise: split wider accesses into bytes
  * @fn: called for every access, from any vCPU thread
  * @dev: first argument of @fn
@@ -68,11 +66,9 @@ static void region_access(struct bus_region *r, u64 offset, void *data,
 
 /**
  * bus_access() - carry out one guest access
- * @bus: the bus
  * @addr: guest address or port
  * @data: what to store, or where to put what was loaded
  * @size: 1 to 8 bytes
- * @write: direction
  *
  * Nobody at the address: writes are dropped and reads give all ones, as on
  * a PC. An access that sticks out of a region is split into bytes, each of

@@ -38,10 +38,6 @@ static void say(const char *text)
 
 /**
  * console_open() - connect a serial port
- * @con: filled
- * @cfg: where to
- * @serial: the port
- * @err: filled on failure
  *
  * Also puts a terminal into raw mode; console_close() puts it back.
  */
@@ -115,8 +111,6 @@ static void enqueue(struct console *con, u8 byte)
 
 /**
  * console_key() - one byte from the terminal
- * @con: the console
- * @byte: the byte
  *
  * Return: what the user wants of keel, usually nothing.
  */
@@ -155,8 +149,6 @@ enum console_request console_key(struct console *con, u8 byte)
 
 /**
  * console_input() - bytes for the guest from elsewhere
- * @con: the console
- * @data: the bytes
  * @len: how many; console_room() says how many are not lost
  */
 void console_input(struct console *con, const u8 *data, size_t len)
@@ -239,7 +231,6 @@ static size_t write_output(struct console *con)
 
 /**
  * console_poll() - what to wait for
- * @con: the console
  * @fds: filled: input, output; one that is not needed has fd -1
  */
 void console_poll(struct console *con, struct pollfd fds[2])
@@ -260,7 +251,6 @@ void console_poll(struct console *con, struct pollfd fds[2])
 
 /**
  * console_events() - serve what poll() found
- * @con: the console
  * @fds: as filled by console_poll(), after poll()
  */
 enum console_request console_events(struct console *con,
@@ -279,7 +269,6 @@ enum console_request console_events(struct console *con,
 
 /**
  * console_gather() - let output pile up a little
- * @con: the console
  *
  * The guest writes byte by byte. Woken by the first one, wait for a
  * millisecond so that many are written at once, and not each of them costs a
@@ -294,10 +283,7 @@ void console_gather(struct console *con)
 		nanosleep(&nap, NULL);
 }
 
-/**
- * console_flush() - write what the guest has sent, waiting a little
- * @con: the console
- */
+/** console_flush() - write what the guest has sent, waiting a little */
 void console_flush(struct console *con)
 {
 	struct pollfd fds[2];

@@ -23,7 +23,6 @@
  * rundir_open() - the directory of control sockets, made if it is not there
  * @path: filled with its name
  * @size: of @path
- * @err: filled on failure
  *
  * Return: a descriptor, or -1.
  */
@@ -95,8 +94,6 @@ static int connect_live(const struct sockaddr_un *addr)
 
 /**
  * control_connect() - call a machine by its name
- * @name: the name
- * @err: filled on failure
  *
  * Return: a socket, or -1.
  */
@@ -155,8 +152,6 @@ static int claim(struct control *c, const char *dir, const char *name, bool exac
 
 /**
  * control_open() - take a name and listen
- * @m: the machine
- * @err: filled on failure
  *
  * Without --name: that of the configuration file, or vm, and a number if needed.
  */
@@ -427,12 +422,7 @@ static void serve_client(struct machine *m, struct control_client *client)
 	}
 }
 
-/**
- * control_console_output() - the guest has printed
- * @control: the struct control
- * @data: what
- * @len: how much
- */
+/** control_console_output() - the guest has printed */
 void control_console_output(void *control, const u8 *data, size_t len)
 {
 	struct control *c = control;
@@ -448,11 +438,7 @@ void control_console_output(void *control, const u8 *data, size_t len)
 	}
 }
 
-/**
- * control_poll() - what to wait for
- * @m: the machine
- * @fds: CONTROL_FDS of them, filled
- */
+/** control_poll() - what to wait for */
 void control_poll(struct machine *m, struct pollfd *fds)
 {
 	struct control *c = &m->control;
@@ -470,7 +456,6 @@ void control_poll(struct machine *m, struct pollfd *fds)
 
 /**
  * control_events() - serve what poll() found
- * @m: the machine
  * @fds: as filled by control_poll(), after poll()
  */
 void control_events(struct machine *m, const struct pollfd *fds)

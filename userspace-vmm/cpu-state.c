@@ -186,11 +186,7 @@ static int set_boot_regs(struct vcpu *v, struct err *err)
 	return M_IOCTL(v->machine, v->fd, KVM_SET_REGS, &regs, err);
 }
 
-/**
- * cpu_set_initial_state() - prepare a vCPU that has never run
- * @v: the vCPU
- * @err: filled on failure
- */
+/** cpu_set_initial_state() - prepare a vCPU that has never run */
 int cpu_set_initial_state(struct vcpu *v, struct err *err)
 {
 	if (set_cpuid(v, err) < 0 || set_msrs(v, err) < 0 ||

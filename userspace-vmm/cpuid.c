@@ -143,7 +143,6 @@ static bool is_amd(struct cpuid_table *t)
  * cpuid_for_vcpu() - adapt a table to one vCPU
  * @table: a copy of what KVM_GET_SUPPORTED_CPUID gave
  * @id: the vCPU's APIC id
- * @cpus: how many there are
  * @tsc_deadline: the LAPIC timer has this mode
  */
 void cpuid_for_vcpu(struct cpuid_table *table, unsigned int id,

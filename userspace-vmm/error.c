@@ -17,9 +17,7 @@ static void one_line(char *text)
 	}
 }
 
-/**
- * err_vset() - err_set() with the arguments already collected
- */
+/** err_vset() - err_set() with the arguments already collected */
 int err_vset(struct err *err, const char *fmt, va_list ap)
 {
 	vsnprintf(err->text, sizeof(err->text), fmt, ap);
@@ -29,7 +27,6 @@ int err_vset(struct err *err, const char *fmt, va_list ap)
 
 /**
  * err_set() - describe an error
- * @err: where to
  * @fmt: printf format: what failed, on which file, and what to do
  *
  * Return: always -1, so that a caller can return it.
@@ -46,7 +43,6 @@ int err_set(struct err *err, const char *fmt, ...)
 
 /**
  * err_sys() - describe an error whose reason is in errno
- * @err: where to
  * @fmt: printf format; a colon and the text of errno are appended
  *
  * Return: always -1, errno untouched.

@@ -81,7 +81,6 @@ static const char target_xml[] =
 /**
  * gdb_open() - listen for gdb
  * @where: a TCP port of this machine only, or the path of a unix socket
- * @err: filled on failure
  */
 int gdb_open(const char *where, struct err *err)
 {
@@ -106,7 +105,7 @@ int gdb_open(const char *where, struct err *err)
 	return 0;
 }
 
-/* Nobody debugs any more. */
+/** gdb_close() - nobody debugs any more */
 void gdb_close(void)
 {
 	if (gdb.path)
@@ -119,7 +118,7 @@ void gdb_close(void)
 	gdb.fd = -1;
 }
 
-/* KVM_EXIT_DEBUG, in the vCPU's thread. */
+/** gdb_debug_exit() - KVM_EXIT_DEBUG, in the vCPU's thread */
 void gdb_debug_exit(struct vcpu *v)
 {
 	atomic_store(&v->stop, true);
@@ -529,7 +528,7 @@ static void parse(struct machine *m)
 	memmove(gdb.in, p, gdb.len);
 }
 
-/* What to wait for. */
+/** gdb_poll() - what to wait for */
 void gdb_poll(struct pollfd *fd)
 {
 	*fd = (struct pollfd){ .fd = gdb.fd >= 0 ? gdb.fd : gdb.listen_fd, .events = POLLIN };
@@ -537,7 +536,6 @@ void gdb_poll(struct pollfd *fd)
 
 /**
  * gdb_events() - serve gdb, and tell it of what the vCPUs hit
- * @m: the machine
  * @fd: as filled by gdb_poll(), after poll()
  */
 void gdb_events(struct machine *m, const struct pollfd *fd)

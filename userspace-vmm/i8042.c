@@ -10,11 +10,7 @@
 
 #define CMD_PULSE_RESET 0xfe
 
-/**
- * i8042_data_access() - bus callback for port 0x60
- * @dev: the struct i8042
- * @access: the access
- */
+/** i8042_data_access() - bus callback for port 0x60 */
 void i8042_data_access(void *dev, struct bus_access *access)
 {
 	(void)dev;
@@ -22,11 +18,7 @@ void i8042_data_access(void *dev, struct bus_access *access)
 		access->value = 0;
 }
 
-/**
- * i8042_command_access() - bus callback for port 0x64
- * @dev: the struct i8042
- * @access: the access
- */
+/** i8042_command_access() - bus callback for port 0x64 */
 void i8042_command_access(void *dev, struct bus_access *access)
 {
 	struct i8042 *kbd = dev;
@@ -39,8 +31,6 @@ void i8042_command_access(void *dev, struct bus_access *access)
 
 /**
  * port_92_access() - bus callback for system control port A
- * @dev: the struct i8042
- * @access: the access
  *
  * Bit 1 is the A20 gate, always open here; bit 0 is the fast reset.
  */

@@ -18,10 +18,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 
-/**
- * vcpu_park() - called by the vCPU's thread: wait until it may run again
- * @v: the vCPU
- */
+/** vcpu_park() - called by the vCPU's thread: wait until it may run again */
 void vcpu_park(struct vcpu *v)
 {
 	pthread_mutex_lock(&lock);
@@ -45,9 +42,7 @@ void vcpu_unpark(struct vcpu *v)
 	pthread_mutex_unlock(&lock);
 }
 
-/**
- * vcpus_wake_parked() - for machine_end(): nobody waits for a resume any more
- */
+/** vcpus_wake_parked() - for machine_end(): nobody waits for a resume any more */
 void vcpus_wake_parked(void)
 {
 	pthread_mutex_lock(&lock);
@@ -78,8 +73,6 @@ static int wait_parked(struct vcpu *v)
 
 /**
  * machine_pause() - stop all vCPUs and the guest's clock
- * @m: the machine
- * @err: filled on failure
  *
  * Main thread. Harmless if it is paused already.
  */
@@ -100,11 +93,7 @@ int machine_pause(struct machine *m, struct err *err)
 	return 0;
 }
 
-/**
- * machine_resume() - let all vCPUs run, the clock where it was
- * @m: the machine
- * @err: filled on failure
- */
+/** machine_resume() - let all vCPUs run, the clock where it was */
 int machine_resume(struct machine *m, struct err *err)
 {
 	unsigned int i;

@@ -26,7 +26,6 @@ static u64 monotonic_ns(void)
 
 /**
  * pm_init() - reset the fixed hardware
- * @pm: the block
  * @sci: the interrupt it raises, level-triggered
  * @power_off: called when the guest enters S5
  * @opaque: its argument
@@ -98,11 +97,7 @@ static void write_byte(struct pm *pm, unsigned int offset, u8 value)
 	}
 }
 
-/**
- * pm_access() - bus callback for the block at PM_BASE
- * @dev: the struct pm
- * @access: the access
- */
+/** pm_access() - bus callback for the block at PM_BASE */
 void pm_access(void *dev, struct bus_access *access)
 {
 	struct pm *pm = dev;
@@ -130,10 +125,7 @@ void pm_access(void *dev, struct bus_access *access)
 		pm->power_off(pm->opaque);
 }
 
-/**
- * pm_press_power_button() - ask the guest to shut down
- * @pm: the block
- */
+/** pm_press_power_button() - ask the guest to shut down */
 void pm_press_power_button(struct pm *pm)
 {
 	pthread_mutex_lock(&pm->lock);

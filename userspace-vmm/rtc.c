@@ -47,7 +47,6 @@ static time_t host_now(void)
 
 /**
  * rtc_init() - reset the clock to the host's time
- * @rtc: the clock
  * @irq: its interrupt
  * @arm: starts and stops calls of rtc_tick(); runs under the clock's lock
  * @opaque: argument of @arm
@@ -173,10 +172,7 @@ static bool alarm_part(const struct rtc *rtc, u8 alarm, u8 time)
 	       rtc->cmos[alarm] == rtc->cmos[time];
 }
 
-/**
- * rtc_tick() - a second has begun
- * @rtc: the clock
- */
+/** rtc_tick() - a second has begun */
 void rtc_tick(struct rtc *rtc)
 {
 	pthread_mutex_lock(&rtc->lock);
@@ -222,11 +218,7 @@ static void cmos_write(struct rtc *rtc, u8 index, u8 value)
 		take_time(rtc);
 }
 
-/**
- * rtc_access() - bus callback for ports 0x70 and 0x71
- * @dev: the struct rtc
- * @access: the access
- */
+/** rtc_access() - bus callback for ports 0x70 and 0x71 */
 void rtc_access(void *dev, struct bus_access *access)
 {
 	struct rtc *rtc = dev;

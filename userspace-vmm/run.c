@@ -94,7 +94,6 @@ static int detach_ready(int report, const char *name, struct err *err)
 
 /**
  * cmd_run() - keel run
- * @cfg: the options
  *
  * Return: the exit status.
  */
@@ -128,7 +127,6 @@ int cmd_run(struct run_config *cfg)
 
 /**
  * cmd_restore() - keel restore
- * @cfg: the options
  *
  * Return: the exit status.
  */

@@ -267,11 +267,7 @@ static void serial_write(struct serial *s, unsigned int reg, u8 value)
 	}
 }
 
-/**
- * serial_access() - bus callback, for the eight bytewise registers
- * @dev: the struct serial
- * @access: the access
- */
+/** serial_access() - bus callback, for the eight bytewise registers */
 void serial_access(void *dev, struct bus_access *access)
 {
 	struct serial *s = dev;
@@ -291,9 +287,7 @@ void serial_access(void *dev, struct bus_access *access)
 
 /**
  * serial_rx_push() - offer input to the guest
- * @s: the UART
  * @data: bytes typed
- * @len: how many
  *
  * Return: how many were taken. If not all, the wake callback runs when there
  * is room. Nothing is taken before a driver listens, because opening the
@@ -314,10 +308,7 @@ size_t serial_rx_push(struct serial *s, const u8 *data, size_t len)
 	return n;
 }
 
-/**
- * serial_rx_break() - a break condition on the line (SysRq on Linux)
- * @s: the UART
- */
+/** serial_rx_break() - a break condition on the line (SysRq on Linux) */
 void serial_rx_break(struct serial *s)
 {
 	pthread_mutex_lock(&s->lock);
@@ -331,9 +322,7 @@ void serial_rx_break(struct serial *s)
 
 /**
  * serial_tx_peek() - copy output without removing it
- * @s: the UART
  * @data: buffer
- * @len: its size
  *
  * Return: bytes copied; remove them with serial_tx_consume() once written.
  */
@@ -348,11 +337,7 @@ size_t serial_tx_peek(struct serial *s, u8 *data, size_t len)
 	return n;
 }
 
-/**
- * serial_tx_consume() - the first bytes of the output are out
- * @s: the UART
- * @len: how many
- */
+/** serial_tx_consume() - the first bytes of the output are out */
 void serial_tx_consume(struct serial *s, size_t len)
 {
 	bool was_full;

@@ -235,7 +235,6 @@ static int walk(struct walk *w)
 
 /**
  * snapshot_add() - name state that belongs into a snapshot
- * @m: the machine
  * @part: is copied; in the same order whenever a machine has the same devices
  */
 void snapshot_add(struct machine *m, const struct snapshot_part *part)
@@ -277,9 +276,7 @@ static int write_ram(const struct guest_ram *ram, int fd, u64 offset)
 
 /**
  * snapshot_save() - write a paused machine to a file
- * @m: the machine
  * @path: replaced only when all is written
- * @err: filled on failure
  */
 int snapshot_save(struct machine *m, const char *path, struct err *err)
 {
@@ -334,7 +331,6 @@ static int read_all(void *data, size_t len, u64 offset)
 /**
  * snapshot_open() - look at a file to restore
  * @cfg: its memory and number of CPUs are filled
- * @err: filled on failure
  *
  * The file stays open for snapshot_load(). Its memory is not part of the
  * checksum: as much as a machine has would take long.
@@ -370,7 +366,6 @@ int snapshot_open(struct run_config *cfg, struct err *err)
 /**
  * snapshot_cpuid() - before the vCPUs are there: the CPU that the guest knows
  * @m: the machine; its CPUID is that of this host, and is replaced
- * @err: filled on failure
  */
 int snapshot_cpuid(struct machine *m, struct err *err)
 {
@@ -389,7 +384,6 @@ int snapshot_cpuid(struct machine *m, struct err *err)
 /**
  * snapshot_load() - give a new machine the state of the file
  * @m: the machine, with its vCPUs; left paused, with the guest's clock in it
- * @err: filled on failure
  */
 int snapshot_load(struct machine *m, struct err *err)
 {

@@ -34,10 +34,7 @@ static const char *const names[EXIT_REASONS] = {
 	[EXIT_REASONS - 1] = "others",
 };
 
-/**
- * exit_name() - a short name for a KVM_EXIT_* number
- * @reason: the number
- */
+/** exit_name() - a short name for a KVM_EXIT_* number */
 const char *exit_name(u32 reason)
 {
 	if (reason >= EXIT_REASONS || !names[reason])

@@ -122,11 +122,7 @@ static void stop_guardian(void)
 	waitpid(guardian, NULL, 0);
 }
 
-/**
- * term_raw() - hand every key to the guest
- * @fd: a terminal
- * @err: filled on failure
- */
+/** term_raw() - hand every key to the guest */
 int term_raw(int fd, struct err *err)
 {
 	if (tcgetattr(fd, &saved) < 0)
@@ -147,27 +143,21 @@ int term_raw(int fd, struct err *err)
 	return 0;
 }
 
-/**
- * term_suspend() - before stopping: settings as the user knows them
- */
+/** term_suspend() - before stopping: settings as the user knows them */
 void term_suspend(void)
 {
 	if (active)
 		tcsetattr(term_fd, TCSANOW, &saved);
 }
 
-/**
- * term_resume() - back in the foreground: raw again
- */
+/** term_resume() - back in the foreground: raw again */
 void term_resume(void)
 {
 	if (active)
 		tcsetattr(term_fd, TCSANOW, &raw);
 }
 
-/**
- * term_restore() - undo term_raw(), once
- */
+/** term_restore() - undo term_raw(), once */
 void term_restore(void)
 {
 	put_back();

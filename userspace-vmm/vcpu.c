@@ -30,21 +30,13 @@ static void on_kick(int sig)
 		current->run->immediate_exit = 1;
 }
 
-/**
- * vcpu_kick() - make a started vCPU leave KVM_RUN
- * @v: the vCPU
- */
+/** vcpu_kick() - make a started vCPU leave KVM_RUN */
 void vcpu_kick(struct vcpu *v)
 {
 	pthread_kill(v->thread, KICK_SIGNAL);
 }
 
-/**
- * vcpu_create() - create a vCPU and its initial state
- * @m: the machine
- * @id: number and APIC id
- * @err: filled on failure
- */
+/** vcpu_create() - create a vCPU and its initial state */
 int vcpu_create(struct machine *m, unsigned int id, struct err *err)
 {
 	struct vcpu *v = &m->vcpus[id];
@@ -265,11 +257,7 @@ static void *vcpu_thread(void *arg)
 	return NULL;
 }
 
-/**
- * vcpu_start() - start the thread of a vCPU
- * @v: the vCPU
- * @err: filled on failure
- */
+/** vcpu_start() - start the thread of a vCPU */
 int vcpu_start(struct vcpu *v, struct err *err)
 {
 	struct sigaction sa;
