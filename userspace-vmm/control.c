@@ -225,8 +225,6 @@ static void add_text(json_object *o, const char *key, const char *value)
 
 static int do_status(struct machine *m, json_object *req, json_object *reply, struct err *err)
 {
-	(void)req;
-	(void)err;
 	add_text(reply, "name", m->control.name);
 	add_int(reply, "pid", getpid());
 	add_text(reply, "state", m->paused ? "paused" : "running");
@@ -240,56 +238,40 @@ static int do_status(struct machine *m, json_object *req, json_object *reply, st
 
 static int do_stats(struct machine *m, json_object *req, json_object *reply, struct err *err)
 {
-	(void)req;
-	(void)err;
 	json_object_object_add(reply, "stats", stats_json(m));
 	return 0;
 }
 
 static int do_power_button(struct machine *m, json_object *req, json_object *reply, struct err *err)
 {
-	(void)req;
-	(void)reply;
 	pm_press_power_button(&m->pm);
 	return machine_resume(m, err);	/* a paused guest could not react */
 }
 
 static int do_break(struct machine *m, json_object *req, json_object *reply, struct err *err)
 {
-	(void)req;
-	(void)reply;
-	(void)err;
 	serial_rx_break(&m->serial);
 	return 0;
 }
 
 static int do_kill(struct machine *m, json_object *req, json_object *reply, struct err *err)
 {
-	(void)req;
-	(void)reply;
-	(void)err;
 	machine_end(m, END_QUIT);
 	return 0;
 }
 
 static int do_pause(struct machine *m, json_object *req, json_object *reply, struct err *err)
 {
-	(void)req;
-	(void)reply;
 	return machine_pause(m, err);
 }
 
 static int do_resume(struct machine *m, json_object *req, json_object *reply, struct err *err)
 {
-	(void)req;
-	(void)reply;
 	return machine_resume(m, err);
 }
 
 static int do_console(struct machine *m, json_object *req, json_object *reply, struct err *err)
 {
-	(void)req;
-	(void)reply;
 	if (m->cfg->serial == SERIAL_STDIO)
 		return 0;
 	return err_set(err, "the serial port goes elsewhere: --serial said so");
@@ -303,7 +285,6 @@ static int do_snapshot(struct machine *m, json_object *req, json_object *reply, 
 	struct err resume_err;
 	int ret;
 
-	(void)reply;
 	if (!path)
 		return err_set(err, "the request names no file");
 	if (m->cfg->device_count)

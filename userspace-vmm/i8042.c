@@ -13,7 +13,6 @@
 /** i8042_data_access() - bus callback for port 0x60 */
 void i8042_data_access(void *dev, struct bus_access *access)
 {
-	(void)dev;
 	if (!access->write)
 		access->value = 0;
 }

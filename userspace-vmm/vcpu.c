@@ -25,7 +25,6 @@ static __thread struct vcpu *current;
  */
 static void on_kick(int sig)
 {
-	(void)sig;
 	if (current)
 		current->run->immediate_exit = 1;
 }

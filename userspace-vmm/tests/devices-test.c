@@ -32,7 +32,6 @@ static unsigned int calls;
 
 static void echo(void *dev, struct bus_access *access)
 {
-	(void)dev;
 	last = *access;
 	calls++;
 	if (!access->write)
@@ -86,14 +85,11 @@ static bool line, armed;
 
 static void set_line(void *opaque, unsigned int gsi, bool level)
 {
-	(void)opaque;
-	(void)gsi;
 	line = level;
 }
 
 static void arm(void *opaque, bool on)
 {
-	(void)opaque;
 	armed = on;
 }
 
@@ -195,20 +191,16 @@ static u64 fake_ns;
 
 static void count_reset(void *opaque)
 {
-	(void)opaque;
 	resets++;
 }
 
 static void count_off(void *opaque)
 {
-	(void)opaque;
 	offs++;
 }
 
 static void set_sci(void *opaque, unsigned int gsi, bool level)
 {
-	(void)opaque;
-	(void)gsi;
 	sci = level;
 }
 
@@ -309,13 +301,11 @@ static u64 mapped, messages, message_data;
 
 static void note_map(void *dev, u64 base)
 {
-	(void)dev;
 	mapped = base;
 }
 
 static void note_msi(void *opaque, struct msix_vector *v, bool on)
 {
-	(void)opaque;
 	messages += on;
 	message_data = v->entry[2];
 }

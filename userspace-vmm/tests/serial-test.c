@@ -15,15 +15,12 @@ static unsigned int edges, wakes;
 
 static void set_line(void *opaque, unsigned int gsi, bool level)
 {
-	(void)opaque;
-	(void)gsi;
 	edges += level && !line;
 	line = level;
 }
 
 static void count_wake(void *opaque)
 {
-	(void)opaque;
 	wakes++;
 }
 
