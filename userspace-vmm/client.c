@@ -17,7 +17,7 @@
 #include "console.h"
 #include "control.h"
 
-#define REPLY_TIMEOUT_MS 30000
+#define REPLY_SECONDS 30
 #define REPLY_MAX MIB
 #define STOP_SECONDS 30
 #define KILL_SECONDS 12
@@ -30,33 +30,34 @@ static u64 now_ms(void)
 	return ts.tv_sec * 1000ULL + ts.tv_nsec / 1000000;
 }
 
-/* Byte by byte: what follows the line may be the console's. */
-static json_object *read_reply(int fd, const char *name, int timeout_ms, struct err *err)
+/*
+ * Return: the reply, or NULL. It is read byte by byte: what follows the line may
+ * be the console's.
+ */
+static json_object *ask(int fd, const char *name, const char *request, const char *file,
+			int seconds, struct err *err)
 {
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-	json_object *reply = NULL, *text;
-	size_t len = 0, size = 0;
-	char *line = NULL, *more;
-	ssize_t n = 0;
+	json_object *o = json_object_new_object(), *reply = NULL, *text;
+	struct timeval patience = { .tv_sec = seconds };
+	static char line[REPLY_MAX];
+	const char *out;
+	size_t len = 0;
 
-	while (len < REPLY_MAX && poll(&p, 1, timeout_ms) > 0) {
-		if (len + 1 >= size) {
-			size += 4096;
-			more = realloc(line, size);
-			if (!more)
-				break;
-			line = more;
-		}
-		n = recv(fd, line + len, 1, 0);
-		if (n <= 0 || line[len] == '\n')
-			break;
+	json_object_object_add(o, "request", json_object_new_string(request));
+	if (file)
+		json_object_object_add(o, "file", json_object_new_string(file));
+	out = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
+	send(fd, out, strlen(out), MSG_NOSIGNAL);
+	send(fd, "\n", 1, MSG_NOSIGNAL);
+	json_object_put(o);
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	while (len < sizeof(line) - 1 && recv(fd, line + len, 1, 0) == 1 && line[len] != '\n')
 		len++;
-	}
-	if (n > 0 && len < size) {
+	if (line[len] == '\n') {
 		line[len] = '\0';
 		reply = json_tokener_parse(line);
 	}
-	free(line);
 	if (!reply)
 		err_set(err, "machine %s does not answer; keel kill %s ends it", name, name);
 	else if (json_object_object_get_ex(reply, "error", &text))
@@ -67,56 +68,41 @@ static json_object *read_reply(int fd, const char *name, int timeout_ms, struct 
 	return NULL;
 }
 
-/* Return: the reply, and in @fd the connection for more. */
-static json_object *call_file(const char *name, const char *request, const char *file, int *fd,
-			      struct err *err)
+/* Return: the reply, and in @keep, if that is not NULL, the connection for more. */
+static json_object *call(const char *name, const char *request, const char *file, int *keep,
+			 struct err *err)
 {
-	json_object *o;
-	const char *line;
+	int fd = control_connect(name, err);
+	json_object *reply = NULL;
 
-	*fd = control_connect(name, err);
-	if (*fd < 0)
-		return NULL;
-	o = json_object_new_object();
-	json_object_object_add(o, "request", json_object_new_string(request));
-	if (file)
-		json_object_object_add(o, "file", json_object_new_string(file));
-	line = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
-	send(*fd, line, strlen(line), MSG_NOSIGNAL);
-	send(*fd, "\n", 1, MSG_NOSIGNAL);
-	json_object_put(o);
-	return read_reply(*fd, name, file ? -1 : REPLY_TIMEOUT_MS, err);
-}
-
-static json_object *call(const char *name, const char *request, int *fd, struct err *err)
-{
-	return call_file(name, request, NULL, fd, err);
-}
-
-/* A request whose reply says nothing. */
-static int simple(const char *name, const char *request, int *keep)
-{
-	struct err err;
-	int fd;
-	json_object *reply = call(name, request, &fd, &err);
-	int status = reply ? 0 : fail(EXIT_FAIL, "%s", err.text);
-
-	json_object_put(reply);
-	if (keep && !status)
+	/* A snapshot takes as long as it takes. */
+	if (fd >= 0)
+		reply = ask(fd, name, request, file, file ? 0 : REPLY_SECONDS, err);
+	if (reply && keep)
 		*keep = fd;
 	else if (fd >= 0)
 		close(fd);
-	return status;
+	return reply;
+}
+
+/* A request whose reply says nothing. */
+static int simple(const char *name, const char *request, const char *file, int *keep)
+{
+	struct err err;
+	json_object *reply = call(name, request, file, keep, &err);
+
+	json_object_put(reply);
+	return reply ? 0 : fail(EXIT_FAIL, "%s", err.text);
 }
 
 int cmd_pause(struct run_config *cfg)
 {
-	return simple(cfg->args[0], "pause", NULL);
+	return simple(cfg->args[0], "pause", NULL, NULL);
 }
 
 int cmd_resume(struct run_config *cfg)
 {
-	return simple(cfg->args[0], "resume", NULL);
+	return simple(cfg->args[0], "resume", NULL, NULL);
 }
 
 /* The machine may have another working directory. */
@@ -124,19 +110,12 @@ int cmd_snapshot(struct run_config *cfg)
 {
 	char *cwd = *cfg->args[1] == '/' ? NULL : getcwd(NULL, 0);
 	char path[CONTROL_LINE];
-	json_object *reply;
-	struct err err;
-	int fd;
 
 	if (snprintf(path, sizeof(path), "%s%s%s", cwd ? cwd : "", cwd ? "/" : "",
 		     cfg->args[1]) >= (int)sizeof(path) - 256)
 		return fail(EXIT_USAGE, "%s: the name is too long", cfg->args[1]);
 	free(cwd);
-	reply = call_file(cfg->args[0], "snapshot", path, &fd, &err);
-	if (fd >= 0)
-		close(fd);
-	json_object_put(reply);
-	return reply ? 0 : fail(EXIT_FAIL, "%s", err.text);
+	return simple(cfg->args[0], "snapshot", path, NULL);
 }
 
 /* The connection ends with the machine. */
@@ -168,8 +147,7 @@ int cmd_kill(struct run_config *cfg)
 
 	if (fd < 0)
 		return fail(EXIT_FAIL, "%s", err.text);
-	send(fd, "{\"request\":\"kill\"}\n", 19, MSG_NOSIGNAL);
-	reply = read_reply(fd, name, KILL_SECONDS * 1000, &err);
+	reply = ask(fd, name, "kill", NULL, KILL_SECONDS, &err);
 	json_object_put(reply);
 	gone = wait_gone(fd, reply ? KILL_SECONDS : 0.1);
 	if (!gone && !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) && cred.pid > 0) {
@@ -183,7 +161,7 @@ int cmd_kill(struct run_config *cfg)
 
 int cmd_stop(struct run_config *cfg)
 {
-	int fd, status = simple(cfg->args[0], "power-button", &fd);
+	int fd, status = simple(cfg->args[0], "power-button", NULL, &fd);
 	bool gone;
 
 	if (status)
@@ -217,33 +195,26 @@ static json_object *all_status(struct err *err)
 	char path[80];
 	int dir = rundir_open(path, sizeof(path), err), i, n, fd;
 
-	n = dir < 0 ? -1 : scandir(path, &entries, is_socket, by_name);
-	if (dir >= 0 && n < 0)
-		err_sys(err, "cannot read %s", path);
+	n = dir < 0 ? 0 : scandir(path, &entries, is_socket, by_name);
 	for (i = 0; i < n; i++) {
 		char *name = entries[i]->d_name;
 
 		name[strlen(name) - strlen(SOCKET_SUFFIX)] = '\0';
-		status = call(name, "status", &fd, err);
-		if (!status && fd >= 0) {
+		fd = control_connect(name, err);
+		if (fd < 0)
+			continue;
+		status = ask(fd, name, "status", NULL, REPLY_SECONDS, err);
+		if (!status) {
 			status = json_object_new_object();
 			json_object_object_add(status, "name", json_object_new_string(name));
 			json_object_object_add(status, "state", json_object_new_string("hangs"));
 		}
-		if (status)
-			json_object_array_add(list, status);
-		if (fd >= 0)
-			close(fd);
-		free(entries[i]);
+		json_object_array_add(list, status);
+		close(fd);
 	}
-	if (n >= 0)
-		free(entries);
-	if (dir >= 0)
-		close(dir);
-	if (n >= 0)
-		return list;
-	json_object_put(list);
-	return NULL;
+	if (dir >= 0 && n < 0)
+		err_sys(err, "cannot read %s", path);
+	return dir < 0 || n < 0 ? NULL : list;
 }
 
 static int output_status(void)
@@ -346,52 +317,43 @@ static bool wants_to_quit(bool tty)
 	return poll(&p, 1, 1000) > 0 && (read(STDIN_FILENO, &key, 1) <= 0 || key == 'q' || key == 3);
 }
 
+static int print_rates(json_object *rate, bool json)
+{
+	if (json)
+		return print_json(rate);
+	json_object_object_foreach(rate, group, values)
+		printf("%s %s\n", group, json_object_to_json_string(values));
+	json_object_put(rate);
+	return output_status();
+}
+
 int cmd_top(struct run_config *cfg)
 {
-	bool tty = !cfg->once && isatty(STDIN_FILENO);
+	bool tty = !cfg->once && isatty(STDIN_FILENO), quit = false;
 	json_object *before = NULL, *after, *rate;
 	const char *name = cfg->args[0];
 	u64 then = 0, now;
 	struct err err;
-	int fd;
 
 	if (tty && term_raw(STDIN_FILENO, &err) < 0)
 		return fail(EXIT_FAIL, "%s", err.text);
-	for (;;) {
-		after = call(name, "stats", &fd, &err);
+	while (!quit && (after = call(name, "stats", NULL, NULL, &err))) {
 		now = now_ms();
-		if (fd >= 0)
-			close(fd);
-		if (!after)
-			break;
 		if (before) {
 			rate = rates(json_object_object_get(before, "stats"),
 				     json_object_object_get(after, "stats"), (now - then) / 1000.0);
-			if (cfg->once) {
-				json_object_put(before);
-				json_object_put(after);
-				if (cfg->json)
-					return print_json(rate);
-				json_object_object_foreach(rate, group, values)
-					printf("%s %s\n", group, json_object_to_json_string(values));
-				json_object_put(rate);
-				return output_status();
-			}
+			if (cfg->once)
+				return print_rates(rate, cfg->json);
 			show_top(name, rate);
 			json_object_put(rate);
 		}
 		json_object_put(before);
 		before = after;
 		then = now;
-		if (wants_to_quit(tty)) {
-			json_object_put(before);
-			term_restore();
-			return 0;
-		}
+		quit = wants_to_quit(tty);
 	}
-	json_object_put(before);
 	term_restore();
-	return fail(EXIT_FAIL, "%s", err.text);
+	return quit ? 0 : fail(EXIT_FAIL, "%s", err.text);
 }
 
 static int send_all(int fd, const u8 *data, size_t len)
@@ -426,10 +388,10 @@ static bool console_keys(struct console *con, int fd, const char *name)
 		case CONSOLE_QUIT:
 			return false;
 		case CONSOLE_POWER_BUTTON:
-			simple(name, "power-button", NULL);
+			simple(name, "power-button", NULL, NULL);
 			break;
 		case CONSOLE_BREAK:
-			simple(name, "break", NULL);
+			simple(name, "break", NULL, NULL);
 			break;
 		case CONSOLE_NOTHING:
 			break;
@@ -444,7 +406,7 @@ int cmd_console(struct run_config *cfg)
 {
 	static struct console con = { .in_fd = STDIN_FILENO, .remote = true };
 	struct pollfd p[2] = { { .events = POLLIN }, { .events = POLLIN } };
-	int fd, status = simple(cfg->args[0], "console", &fd);
+	int fd, status = simple(cfg->args[0], "console", NULL, &fd);
 	struct err err;
 	u8 buf[4096];
 	ssize_t n;

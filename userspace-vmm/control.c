@@ -343,7 +343,7 @@ static void serve_line(struct machine *m, struct control_client *client)
 {
 	json_object *req = json_tokener_parse(client->line), *reply = json_object_new_object(), *o;
 	const struct request *r = NULL;
-	const char *name = "", *text;
+	const char *name = "";
 	struct err err;
 	char *line;
 	size_t i;
@@ -359,13 +359,11 @@ static void serve_line(struct machine *m, struct control_client *client)
 	if (!r || r->fn(m, req, reply, &err) < 0)
 		add_text(reply, "error", err.text);
 	client->console = r && r->fn == do_console && !json_object_object_get(reply, "error");
-	text = json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN);
-	line = malloc(strlen(text) + 2);
-	if (line) {
-		sprintf(line, "%s\n", text);
+	if (asprintf(&line, "%s\n",
+		     json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN)) >= 0) {
 		client_send(client, line, strlen(line));
+		free(line);
 	}
-	free(line);
 	json_object_put(reply);
 	json_object_put(req);
 	if (client->console && client->fd >= 0)
