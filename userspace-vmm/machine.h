@@ -50,7 +50,6 @@ struct vcpu {
 	atomic_bool debugged;		/* it has hit what gdb waits for */
 	u64 exits[EXIT_REASONS];	/* owner thread; read after joining */
 	u64 interrupted;
-	char dump[640];			/* registers, for --verbose */
 };
 
 struct machine {
@@ -118,9 +117,9 @@ extern const struct pci_host_ops irq_host_ops;
 /* vcpu.c */
 int vcpu_create(struct machine *m, unsigned int id, struct err *err);
 int vcpu_start(struct vcpu *v, struct err *err);
-int vcpu_stop_all(struct machine *m, struct err *err);
 void vcpu_destroy(struct vcpu *v);
 void vcpu_kick(struct vcpu *v);
+void vcpu_print_registers(struct vcpu *v);
 
 /* gdb.c */
 int gdb_open(const char *where, struct err *err);
@@ -132,7 +131,8 @@ void gdb_events(struct machine *m, const struct pollfd *fd);
 /* pause.c */
 void vcpu_park(struct vcpu *v);
 void vcpu_unpark(struct vcpu *v);
-void vcpus_wake_parked(void);
+void vcpu_finish(struct vcpu *v);
+int vcpu_stop_all(struct machine *m, struct err *err);
 int machine_pause(struct machine *m, struct err *err);
 int machine_resume(struct machine *m, struct err *err);
 

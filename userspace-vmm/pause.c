@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * All virtual processors out of KVM_RUN, and back in.
+ * All virtual processors out of KVM_RUN, and back in or to their end.
  *
  * A vCPU that is to stop enters KVM_RUN once more with immediate_exit, which
  * completes the exit it has just been served, and parks: its registers are
@@ -13,7 +13,7 @@
 #include "machine.h"
 
 #define KICK_AGAIN_NS 20000000L
-#define PAUSE_TRIES 500
+#define KICK_TRIES 500		/* 10 seconds */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
@@ -42,23 +42,29 @@ void vcpu_unpark(struct vcpu *v)
 	pthread_mutex_unlock(&lock);
 }
 
-/** vcpus_wake_parked() - for machine_end(): nobody waits for a resume any more */
-void vcpus_wake_parked(void)
+/** vcpu_finish() - called by the vCPU's thread: it ends */
+void vcpu_finish(struct vcpu *v)
 {
 	pthread_mutex_lock(&lock);
+	atomic_store(&v->finished, true);
 	pthread_cond_broadcast(&changed);
 	pthread_mutex_unlock(&lock);
 }
 
-/* Return: -1 if the thread does not come back from the kernel. */
-static int wait_parked(struct vcpu *v)
+/*
+ * Until it has parked or, when the machine has ended, its thread has ended. The
+ * thread may be anywhere, so kick until it has seen it.
+ */
+static int wait_out(struct vcpu *v, struct err *err)
 {
-	unsigned int tries = PAUSE_TRIES;
+	unsigned int tries = KICK_TRIES;
 	struct timespec when;
 
 	pthread_mutex_lock(&lock);
-	while (v->started && !atomic_load(&v->parked) && !atomic_load(&v->finished) && --tries) {
+	while (v->started && !atomic_load(&v->finished) &&
+	       (!atomic_load(&v->parked) || machine_ended(v->machine)) && --tries) {
 		vcpu_kick(v);
+		pthread_cond_broadcast(&changed);
 		clock_gettime(CLOCK_REALTIME, &when);
 		when.tv_nsec += KICK_AGAIN_NS;
 		if (when.tv_nsec >= 1000000000L) {
@@ -68,7 +74,25 @@ static int wait_parked(struct vcpu *v)
 		pthread_cond_timedwait(&changed, &lock, &when);
 	}
 	pthread_mutex_unlock(&lock);
-	return tries ? 0 : -1;
+	return tries ? 0 : err_set(err, "vCPU %u does not return from KVM_RUN; see the kernel log (dmesg)",
+				   v->id);
+}
+
+/** vcpu_stop_all() - join all vCPU threads of a machine that has ended */
+int vcpu_stop_all(struct machine *m, struct err *err)
+{
+	unsigned int i;
+
+	for (i = 0; i < m->vcpu_count; i++) {
+		struct vcpu *v = &m->vcpus[i];
+
+		if (wait_out(v, err) < 0)
+			return -1;
+		if (v->started)
+			pthread_join(v->thread, NULL);
+		v->started = false;
+	}
+	return 0;
 }
 
 /**
@@ -83,9 +107,8 @@ int machine_pause(struct machine *m, struct err *err)
 	for (i = 0; i < m->vcpu_count; i++)
 		atomic_store(&m->vcpus[i].stop, true);
 	for (i = 0; i < m->vcpu_count; i++) {
-		if (wait_parked(&m->vcpus[i]) < 0)
-			return err_set(err, "vCPU %u does not return from KVM_RUN; see the kernel log (dmesg)",
-				       i);
+		if (wait_out(&m->vcpus[i], err) < 0)
+			return -1;
 	}
 	if (!m->paused && ioctl(m->vm_fd, KVM_GET_CLOCK, &m->clock) < 0)
 		return err_sys(err, "%s: KVM_GET_CLOCK", m->cfg->device);

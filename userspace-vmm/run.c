@@ -33,16 +33,6 @@ static int end_status(struct machine *m)
 	}
 }
 
-static void print_registers(struct machine *m)
-{
-	unsigned int i;
-
-	for (i = 0; i < m->vcpu_count; i++) {
-		if (m->vcpus[i].dump[0])
-			fprintf(stderr, "%s\n", m->vcpus[i].dump);
-	}
-}
-
 /*
  * Before anything that a child cannot have, as a VM is. Return: in the child the
  * pipe that detach_ready() writes to; in the parent -1 and the exit status.
@@ -102,6 +92,7 @@ int cmd_run(struct run_config *cfg)
 	static struct machine m;
 	struct err err;
 	int ret, status, report = -1;
+	unsigned int i;
 
 	if (cfg->restore && snapshot_open(cfg, &err) < 0)
 		return fail(EXIT_FAIL, "%s", err.text);
@@ -118,7 +109,8 @@ int cmd_run(struct run_config *cfg)
 	if (!ret)
 		ret = machine_run(&m, &err);
 	status = ret ? fail(EXIT_FAIL, "%s", err.text) : end_status(&m);
-	print_registers(&m);
+	for (i = 0; cfg->verbose && i < m.vcpu_count; i++)
+		vcpu_print_registers(&m.vcpus[i]);
 	if (cfg->stats && m.vcpus)
 		stats_print(&m);
 	machine_destroy(&m);

@@ -14,8 +14,6 @@
 #include "machine.h"
 
 #define KICK_SIGNAL SIGRTMIN
-#define KICK_AGAIN_MS 20
-#define STOP_TIMEOUT_MS 10000
 
 static __thread struct vcpu *current;
 
@@ -69,30 +67,34 @@ void vcpu_destroy(struct vcpu *v)
 	v->fd = -1;
 }
 
-static void dump_registers(struct vcpu *v)
+/** vcpu_print_registers() - to standard error, of a vCPU that does not run */
+void vcpu_print_registers(struct vcpu *v)
 {
 	struct kvm_sregs s;
 	struct kvm_regs r;
 
-	if (ioctl(v->fd, KVM_GET_REGS, &r) < 0 ||
-	    ioctl(v->fd, KVM_GET_SREGS, &s) < 0) {
-		snprintf(v->dump, sizeof(v->dump),
-			 "vCPU %u: cannot read registers: %s", v->id,
-			 strerror(errno));
+	if (ioctl(v->fd, KVM_GET_REGS, &r) < 0 || ioctl(v->fd, KVM_GET_SREGS, &s) < 0)
 		return;
-	}
-	snprintf(v->dump, sizeof(v->dump),
-		 "vCPU %u: rip=%llx cs=%x:%llx rflags=%llx cr0=%llx cr2=%llx cr3=%llx cr4=%llx efer=%llx rax=%llx rbx=%llx rcx=%llx rdx=%llx rsi=%llx rdi=%llx rsp=%llx rbp=%llx r8=%llx r9=%llx r10=%llx r11=%llx r12=%llx r13=%llx r14=%llx r15=%llx",
-		 v->id, r.rip, s.cs.selector, s.cs.base, r.rflags, s.cr0,
-		 s.cr2, s.cr3, s.cr4, s.efer, r.rax, r.rbx, r.rcx, r.rdx,
-		 r.rsi, r.rdi, r.rsp, r.rbp, r.r8, r.r9, r.r10, r.r11, r.r12,
-		 r.r13, r.r14, r.r15);
+	fprintf(stderr,
+		"vCPU %u: rip=%llx cs=%x:%llx rflags=%llx cr0=%llx cr2=%llx cr3=%llx cr4=%llx efer=%llx rax=%llx rbx=%llx rcx=%llx rdx=%llx rsi=%llx rdi=%llx rsp=%llx rbp=%llx r8=%llx r9=%llx r10=%llx r11=%llx r12=%llx r13=%llx r14=%llx r15=%llx\n",
+		v->id, r.rip, s.cs.selector, s.cs.base, r.rflags, s.cr0, s.cr2, s.cr3, s.cr4,
+		s.efer, r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rsp, r.rbp, r.r8, r.r9,
+		r.r10, r.r11, r.r12, r.r13, r.r14, r.r15);
 }
 
+static int vcpu_fail(struct vcpu *v, const char *fmt, ...) __printf(2, 3);
+
 /* End the machine because of something this vCPU cannot go on from. */
-static int vcpu_fail(struct vcpu *v, const struct err *err)
+static int vcpu_fail(struct vcpu *v, const char *fmt, ...)
 {
-	machine_fail(v->machine, err);
+	struct err what, err;
+	va_list ap;
+
+	va_start(ap, fmt);
+	err_vset(&what, fmt, ap);
+	va_end(ap);
+	err_set(&err, "vCPU %u: %s", v->id, what.text);
+	machine_fail(v->machine, &err);
 	return -1;
 }
 
@@ -102,16 +104,12 @@ static int handle_io(struct vcpu *v)
 	u64 bytes = (u64)run->io.size * run->io.count;
 	u8 *data = (u8 *)run + run->io.data_offset;
 	bool write = run->io.direction == KVM_EXIT_IO_OUT;
-	struct err err;
 	u32 i;
 
 	/* Not even the hypervisor is believed about where memory is. */
 	if (run->io.data_offset > v->machine->run_size ||
-	    bytes > v->machine->run_size - run->io.data_offset) {
-		err_set(&err, "vCPU %u: KVM_EXIT_IO with data outside of the run page",
-			v->id);
-		return vcpu_fail(v, &err);
-	}
+	    bytes > v->machine->run_size - run->io.data_offset)
+		return vcpu_fail(v, "KVM_EXIT_IO with data outside of the run page");
 	for (i = 0; i < run->io.count; i++)
 		bus_access(&v->machine->pio, run->io.port,
 			   data + (size_t)i * run->io.size, run->io.size,
@@ -119,7 +117,7 @@ static int handle_io(struct vcpu *v)
 	return 0;
 }
 
-static void describe_internal_error(struct vcpu *v, struct err *err)
+static int fail_internal_error(struct vcpu *v)
 {
 	static const char *const names[] = {
 		[KVM_INTERNAL_ERROR_EMULATION] = "cannot emulate an instruction",
@@ -151,26 +149,18 @@ static void describe_internal_error(struct vcpu *v, struct err *err)
 				       i ? " " : ", data ",
 				       run->internal.data[i]);
 	}
-	err_set(err, "vCPU %u: KVM_EXIT_INTERNAL_ERROR %u (%s) at rip %#llx%s",
-		v->id, sub, name ? name : "unknown", regs.rip, extra);
+	return vcpu_fail(v, "KVM_EXIT_INTERNAL_ERROR %u (%s) at rip %#llx%s", sub,
+			 name ? name : "unknown", regs.rip, extra);
 }
 
 static int handle_system_event(struct vcpu *v)
 {
-	struct err err;
+	u32 type = v->run->system_event.type;
 
-	switch (v->run->system_event.type) {
-	case KVM_SYSTEM_EVENT_SHUTDOWN:
-		machine_end(v->machine, END_POWEROFF);
-		return 0;
-	case KVM_SYSTEM_EVENT_RESET:
-		machine_end(v->machine, END_REBOOT);
-		return 0;
-	default:
-		err_set(&err, "vCPU %u: KVM_EXIT_SYSTEM_EVENT %u", v->id,
-			v->run->system_event.type);
-		return vcpu_fail(v, &err);
-	}
+	if (type != KVM_SYSTEM_EVENT_SHUTDOWN && type != KVM_SYSTEM_EVENT_RESET)
+		return vcpu_fail(v, "KVM_EXIT_SYSTEM_EVENT %u", type);
+	machine_end(v->machine, type == KVM_SYSTEM_EVENT_RESET ? END_REBOOT : END_POWEROFF);
+	return 0;
 }
 
 /* Return: 0 to run on (if the machine has not ended), -1 to stop. */
@@ -178,7 +168,6 @@ static int handle_exit(struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
 	u32 reason = run->exit_reason;
-	struct err err;
 
 	v->exits[reason < EXIT_REASONS ? reason : EXIT_REASONS - 1]++;
 	switch (reason) {
@@ -200,23 +189,18 @@ static int handle_exit(struct vcpu *v)
 	case KVM_EXIT_SYSTEM_EVENT:
 		return handle_system_event(v);
 	case KVM_EXIT_INTERNAL_ERROR:
-		describe_internal_error(v, &err);
-		return vcpu_fail(v, &err);
+		return fail_internal_error(v);
 	case KVM_EXIT_FAIL_ENTRY:
-		err_set(&err, "vCPU %u: KVM_EXIT_FAIL_ENTRY: the CPU refuses the guest's state, hardware reason %#llx",
-			v->id, run->fail_entry.hardware_entry_failure_reason);
-		return vcpu_fail(v, &err);
+		return vcpu_fail(v, "KVM_EXIT_FAIL_ENTRY: the CPU refuses the guest's state, hardware reason %#llx",
+				 run->fail_entry.hardware_entry_failure_reason);
 	default:
-		err_set(&err, "vCPU %u: unexpected exit %u (%s)", v->id, reason,
-			exit_name(reason));
-		return vcpu_fail(v, &err);
+		return vcpu_fail(v, "unexpected exit %u (%s)", reason, exit_name(reason));
 	}
 }
 
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
-	struct err err;
 	sigset_t kick;
 
 	current = v;
@@ -245,14 +229,10 @@ static void *vcpu_thread(void *arg)
 				vcpu_park(v);
 			continue;
 		}
-		err_sys(&err, "%s: KVM_RUN of vCPU %u", v->machine->cfg->device,
-			v->id);
-		vcpu_fail(v, &err);
+		vcpu_fail(v, "%s: KVM_RUN: %s", v->machine->cfg->device, strerror(errno));
 		break;
 	}
-	if (v->machine->cfg->verbose)
-		dump_registers(v);
-	atomic_store(&v->finished, true);
+	vcpu_finish(v);
 	return NULL;
 }
 
@@ -268,51 +248,5 @@ int vcpu_start(struct vcpu *v, struct err *err)
 	if (errno)
 		return err_sys(err, "cannot start a thread for vCPU %u", v->id);
 	v->started = true;
-	return 0;
-}
-
-/* The thread may be anywhere, so kick until it has seen it. */
-static bool stop_one(struct vcpu *v, unsigned int *budget_ms)
-{
-	static const struct timespec again = {
-		.tv_nsec = KICK_AGAIN_MS * 1000000L,
-	};
-
-	for (;;) {
-		if (!atomic_load(&v->finished))
-			pthread_kill(v->thread, KICK_SIGNAL);
-		if (atomic_load(&v->finished))
-			break;
-		if (*budget_ms < KICK_AGAIN_MS)
-			return false;
-		*budget_ms -= KICK_AGAIN_MS;
-		nanosleep(&again, NULL);
-	}
-	pthread_join(v->thread, NULL);
-	v->started = false;
-	return true;
-}
-
-/**
- * vcpu_stop_all() - end and join all vCPU threads
- * @m: a machine that has ended
- * @err: filled if a thread does not return from the kernel
- */
-int vcpu_stop_all(struct machine *m, struct err *err)
-{
-	unsigned int i, budget_ms = STOP_TIMEOUT_MS;
-
-	vcpus_wake_parked();
-	for (i = 0; i < m->vcpu_count; i++) {
-		struct vcpu *v = &m->vcpus[i];
-
-		if (v->started && !atomic_load(&v->finished))
-			pthread_kill(v->thread, KICK_SIGNAL);
-	}
-	for (i = 0; i < m->vcpu_count; i++) {
-		if (m->vcpus[i].started && !stop_one(&m->vcpus[i], &budget_ms))
-			return err_set(err, "vCPU %u does not return from KVM_RUN; see the kernel log (dmesg)",
-				       i);
-	}
 	return 0;
 }
