@@ -45,7 +45,6 @@ static int check_header(const struct setup_header *hdr, struct err *err)
  * bzimage_parse() - read and check the setup header
  * @len: bytes of it, at least 1 KiB in any real kernel
  * @file_size: of the whole file
- * @err: filled on failure, without the file's name
  */
 int bzimage_parse(const u8 *head, size_t len, u64 file_size,
 		  struct bzimage *bz, struct err *err)
@@ -80,55 +79,6 @@ int bzimage_parse(const u8 *head, size_t len, u64 file_size,
 	return 0;
 }
 
-/*
- * The kernel goes where it was linked for. A relocatable one moves itself up
- * to there when it finds itself lower, so less memory would not do.
- */
-static int check_memory(const struct bzimage *bz, const struct guest_ram *ram,
-			struct err *err)
-{
-	gpa_t load = bz->hdr.pref_address;
-
-	if (load >= RAM_HOLE_START || bz->init_size > RAM_HOLE_START - load)
-		return err_set(err, "needs memory at %#llx-%#llx; a kernel must lie below 3 GiB",
-			       load, load + bz->init_size);
-	if (!ram_ptr(ram, load, bz->init_size))
-		return err_set(err, "the kernel alone needs %llu MiB of memory; give a larger --mem",
-			       ALIGN_UP(load + bz->init_size, MIB) / MIB);
-	return 0;
-}
-
-/* Prefix a message of the parser with the file it is about. */
-static int name_file(const char *path, struct err *err)
-{
-	struct err inner = *err;
-
-	return err_set(err, "%s: %s", path, inner.text);
-}
-
-static void fill_boot_params(const struct boot_request *req,
-			     const struct bzimage *bz,
-			     const struct initrd *initrd)
-{
-	struct boot_params *bp = ram_ptr(req->ram, BOOT_PARAMS, sizeof(*bp));
-	struct map_entry map[MAP_MAX_ENTRIES];
-	unsigned int i, n = ram_map(req->ram, map);
-
-	memset(bp, 0, sizeof(*bp));
-	bp->hdr = bz->hdr;
-	bp->hdr.type_of_loader = LOADER_UNDEFINED;
-	bp->hdr.cmd_line_ptr = BOOT_CMDLINE;
-	bp->hdr.ramdisk_image = initrd->start;
-	bp->hdr.ramdisk_size = initrd->size;
-	bp->acpi_rsdp_addr = req->rsdp;
-	for (i = 0; i < n; i++) {
-		bp->e820_table[i].addr = map[i].start;
-		bp->e820_table[i].size = map[i].size;
-		bp->e820_table[i].type = map[i].type;
-	}
-	bp->e820_entries = n;
-}
-
 #define PTE_PRESENT_WRITE 0x3ULL
 #define PDE_LARGE 0x80ULL
 
@@ -146,29 +96,54 @@ static void build_page_tables(const struct guest_ram *ram)
 		pd[i] = i * 2 * MIB | PDE_LARGE | PTE_PRESENT_WRITE;
 }
 
-/** bzimage_load() - place a bzImage and everything it is handed */
-int bzimage_load(const struct boot_request *req, struct boot_state *state,
-		 struct err *err)
+/**
+ * bzimage_load() - place the kernel
+ *
+ * It goes where it was linked for. A relocatable one moves itself up to there
+ * when it finds itself lower, so less memory would not do.
+ */
+int bzimage_load(struct boot *b, struct boot_state *state, struct err *err)
 {
-	struct initrd initrd;
 	struct bzimage bz;
 	gpa_t load;
+	u8 *p;
 
-	if (bzimage_parse(req->head, req->head_len, req->kernel_size, &bz,
-			  err) < 0 ||
-	    check_memory(&bz, req->ram, err) < 0)
-		return name_file(req->cfg->kernel, err);
-	load = bz.hdr.pref_address;
-	if (boot_read(req, bz.payload_offset, load, bz.payload_size, err) < 0 ||
-	    boot_place_initrd(req, load + bz.init_size,
-			      bz.hdr.initrd_addr_max + 1ULL, &initrd, err) < 0 ||
-	    boot_place_cmdline(req, bz.hdr.cmdline_size, err) < 0)
+	if (bzimage_parse(b->file, b->file_size, b->file_size, &bz, err) < 0)
 		return -1;
-	bz.hdr.code32_start = load;
-	fill_boot_params(req, &bz, &initrd);
-	build_page_tables(req->ram);
-	state->mode = BOOT_LONG_MODE;
-	state->entry = load + ENTRY_64;
-	state->info = BOOT_PARAMS;
+	load = bz.hdr.pref_address;
+	if (load >= RAM_HOLE_START || bz.init_size > RAM_HOLE_START - load)
+		return err_set(err, "needs memory at %#llx-%#llx; a kernel must lie below 3 GiB",
+			       load, load + bz.init_size);
+	p = ram_ptr(b->ram, load, bz.init_size);
+	if (!p)
+		return err_set(err, "the kernel alone needs %llu MiB of memory; give a larger --mem",
+			       ALIGN_UP(load + bz.init_size, MIB) / MIB);
+	memcpy(p, b->file + bz.payload_offset, bz.payload_size);
+	build_page_tables(b->ram);
+	b->end = load + bz.init_size;
+	b->initrd_limit = bz.hdr.initrd_addr_max + 1ULL;
+	b->cmdline_max = bz.hdr.cmdline_size;
+	b->hdr = bz.hdr;
+	b->hdr.code32_start = load;
+	*state = (struct boot_state){ BOOT_LONG_MODE, load + ENTRY_64, BOOT_PARAMS };
 	return 0;
+}
+
+/** bzimage_fill_params() - what the kernel is handed */
+void bzimage_fill_params(const struct boot *b)
+{
+	struct boot_params *bp = ram_ptr(b->ram, BOOT_PARAMS, sizeof(*bp));
+	struct map_entry map[MAP_MAX_ENTRIES];
+	unsigned int i, n = ram_map(b->ram, map);
+
+	memset(bp, 0, sizeof(*bp));
+	bp->hdr = b->hdr;
+	bp->hdr.type_of_loader = LOADER_UNDEFINED;
+	bp->hdr.cmd_line_ptr = BOOT_CMDLINE;
+	bp->hdr.ramdisk_image = b->initrd;
+	bp->hdr.ramdisk_size = b->initrd_size;
+	bp->acpi_rsdp_addr = b->rsdp;
+	for (i = 0; i < n; i++)
+		bp->e820_table[i] = (struct boot_e820_entry){ map[i].start, map[i].size, map[i].type };
+	bp->e820_entries = n;
 }

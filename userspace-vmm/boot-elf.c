@@ -8,9 +8,7 @@
  * arch/x86/platform/pvh reads.
  */
 #include <elf.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "boot.h"
 
@@ -18,7 +16,6 @@
 #define PVH_NOTE_TYPE		18	/* XEN_ELFNOTE_PHYS32_ENTRY */
 #define PVH_MAGIC		0x336ec578
 #define MAX_PHDRS		64
-#define MAX_NOTES		(64 * KIB)
 
 struct pvh_start_info {
 	u32 magic;
@@ -100,161 +97,110 @@ int elf_note_entry(const u8 *notes, size_t len, u64 *entry)
 	return -1;
 }
 
-static int check_header(const struct boot_request *req, Elf64_Ehdr *ehdr,
-			struct err *err)
+static int check_header(const Elf64_Ehdr *ehdr, struct err *err)
 {
-	const char *path = req->cfg->kernel;
-
-	if (req->head_len < sizeof(*ehdr))
-		return err_set(err, "%s: ELF file is truncated", path);
-	memcpy(ehdr, req->head, sizeof(*ehdr));
-	if (ehdr->e_ident[EI_CLASS] != ELFCLASS64 ||
-	    ehdr->e_ident[EI_DATA] != ELFDATA2LSB ||
+	if (ehdr->e_ident[EI_CLASS] != ELFCLASS64 || ehdr->e_ident[EI_DATA] != ELFDATA2LSB ||
 	    ehdr->e_machine != EM_X86_64)
-		return err_set(err, "%s: not an ELF file for x86-64", path);
+		return err_set(err, "not an ELF file for x86-64");
 	if (ehdr->e_type != ET_EXEC && ehdr->e_type != ET_DYN)
-		return err_set(err, "%s: an ELF file, but not an executable",
-			       path);
-	if (ehdr->e_phentsize != sizeof(Elf64_Phdr) || !ehdr->e_phnum ||
-	    ehdr->e_phnum > MAX_PHDRS)
-		return err_set(err, "%s: no usable ELF program headers", path);
+		return err_set(err, "an ELF file, but not an executable");
+	if (ehdr->e_phentsize != sizeof(Elf64_Phdr) || !ehdr->e_phnum || ehdr->e_phnum > MAX_PHDRS)
+		return err_set(err, "no usable ELF program headers");
 	return 0;
 }
 
-/* Read a part of the file that the ELF headers point to. */
-static int read_part(const struct boot_request *req, u64 offset, void *buf,
-		     u64 len, struct err *err)
+static int truncated(struct err *err)
 {
-	if (offset > req->kernel_size || len > req->kernel_size - offset ||
-	    pread(req->kernel_fd, buf, len, offset) != (ssize_t)len)
-		return err_set(err, "%s: ELF file is truncated",
-			       req->cfg->kernel);
-	return 0;
+	return err_set(err, "ELF file is truncated");
 }
 
-/* Return: 1 found, 0 not in this segment, -1 error. */
-static int find_entry(const struct boot_request *req, const Elf64_Phdr *phdr,
-		      u64 *entry, struct err *err)
+static int load_segment(struct boot *b, const Elf64_Phdr *phdr, struct err *err)
 {
-	u64 len = phdr->p_filesz < MAX_NOTES ? phdr->p_filesz : MAX_NOTES;
-	u8 *notes;
-	int ret;
-
-	if (!len)
-		return 0;
-	notes = malloc(len);
-	if (!notes)
-		return err_sys(err, "cannot read notes of %s", req->cfg->kernel);
-	ret = read_part(req, phdr->p_offset, notes, len, err);
-	if (!ret)
-		ret = !elf_note_entry(notes, len, entry);
-	free(notes);
-	return ret;
-}
-
-static int load_segment(const struct boot_request *req, const Elf64_Phdr *phdr,
-			gpa_t *end, struct err *err)
-{
-	const char *path = req->cfg->kernel;
+	const u8 *from = boot_file_part(b, phdr->p_offset, phdr->p_filesz);
 	gpa_t start = phdr->p_paddr;
+	u8 *to;
 
-	if (phdr->p_filesz > phdr->p_memsz ||
-	    phdr->p_offset > req->kernel_size ||
-	    phdr->p_filesz > req->kernel_size - phdr->p_offset)
-		return err_set(err, "%s: ELF file is truncated", path);
+	if (!from || phdr->p_filesz > phdr->p_memsz)
+		return truncated(err);
 	if (!phdr->p_memsz)
 		return 0;
 	/* No memory above the hole will do: the entry point is a 32-bit one. */
 	if (start < BOOT_HIGH_START || start >= RAM_HOLE_START ||
 	    phdr->p_memsz > RAM_HOLE_START - start)
-		return err_set(err, "%s: has %#llx bytes to load at %#llx; a kernel must lie between 1 MiB and 3 GiB",
-			       path, (u64)phdr->p_memsz, start);
-	if (!ram_ptr(req->ram, start, phdr->p_memsz))
-		return err_set(err, "%s needs memory at %#llx-%#llx; give a larger --mem",
-			       path, start, start + phdr->p_memsz);
-	if (start + phdr->p_memsz > *end)
-		*end = start + phdr->p_memsz;
-	return boot_read(req, phdr->p_offset, start, phdr->p_filesz, err);
-}
-
-static int load_segments(const struct boot_request *req, gpa_t *entry,
-			 gpa_t *end, struct err *err)
-{
-	Elf64_Phdr phdr[MAX_PHDRS];
-	bool found = false;
-	Elf64_Ehdr ehdr;
-	unsigned int i;
-	int ret;
-
-	if (check_header(req, &ehdr, err) < 0 ||
-	    read_part(req, ehdr.e_phoff, phdr, ehdr.e_phnum * sizeof(*phdr),
-		      err) < 0)
-		return -1;
-	*end = 0;
-	for (i = 0; i < ehdr.e_phnum; i++) {
-		if (phdr[i].p_type == PT_LOAD &&
-		    load_segment(req, &phdr[i], end, err) < 0)
-			return -1;
-		if (phdr[i].p_type != PT_NOTE || found)
-			continue;
-		ret = find_entry(req, &phdr[i], entry, err);
-		if (ret < 0)
-			return -1;
-		found = ret;
-	}
-	if (!found)
-		return err_set(err, "%s: no PVH entry point; build the kernel with CONFIG_PVH=y, or give its bzImage",
-			       req->cfg->kernel);
-	if (!*end || *entry < BOOT_HIGH_START || *entry >= *end)
-		return err_set(err, "%s: the PVH entry point %#llx is outside of the kernel",
-			       req->cfg->kernel, *entry);
+		return err_set(err, "has %#llx bytes to load at %#llx; a kernel must lie between 1 MiB and 3 GiB",
+			       (u64)phdr->p_memsz, start);
+	to = ram_ptr(b->ram, start, phdr->p_memsz);
+	if (!to)
+		return err_set(err, "needs memory at %#llx-%#llx; give a larger --mem",
+			       start, start + phdr->p_memsz);
+	memcpy(to, from, phdr->p_filesz);
+	if (start + phdr->p_memsz > b->end)
+		b->end = start + phdr->p_memsz;
 	return 0;
-}
-
-static void fill_start_info(const struct boot_request *req,
-			    const struct initrd *initrd)
-{
-	struct pvh_block *block = ram_ptr(req->ram, BOOT_PVH_INFO,
-					  sizeof(*block));
-	struct map_entry map[MAP_MAX_ENTRIES];
-	unsigned int i, n = ram_map(req->ram, map);
-
-	memset(block, 0, sizeof(*block));
-	block->info.magic = PVH_MAGIC;
-	block->info.version = 1;
-	block->info.cmdline = BOOT_CMDLINE;
-	block->info.rsdp = req->rsdp;
-	block->info.memmap = BOOT_PVH_INFO + offsetof(struct pvh_block, map);
-	block->info.memmap_entries = n;
-	for (i = 0; i < n; i++) {
-		block->map[i].address = map[i].start;
-		block->map[i].size = map[i].size;
-		block->map[i].type = map[i].type;
-	}
-	if (!initrd->size)
-		return;
-	block->info.nr_modules = 1;
-	block->info.modlist = BOOT_PVH_INFO + offsetof(struct pvh_block, initrd);
-	block->initrd.address = initrd->start;
-	block->initrd.size = initrd->size;
 }
 
 /* Linux's COMMAND_LINE_SIZE on x86; PVH has no field for it. */
 #define PVH_CMDLINE_MAX 2047
 
-/** elf_load() - place an ELF kernel and everything it is handed */
-int elf_load(const struct boot_request *req, struct boot_state *state,
-	     struct err *err)
+/** elf_load() - place the kernel */
+int elf_load(struct boot *b, struct boot_state *state, struct err *err)
 {
-	struct initrd initrd;
-	gpa_t end;
+	Elf64_Phdr phdr[MAX_PHDRS];
+	bool found = false;
+	Elf64_Ehdr ehdr;
+	unsigned int i;
+	const u8 *p;
 
-	if (load_segments(req, &state->entry, &end, err) < 0 ||
-	    boot_place_initrd(req, end, RAM_HOLE_START, &initrd, err) < 0 ||
-	    boot_place_cmdline(req, PVH_CMDLINE_MAX, err) < 0)
+	if (b->file_size < sizeof(ehdr))
+		return truncated(err);
+	memcpy(&ehdr, b->file, sizeof(ehdr));
+	if (check_header(&ehdr, err) < 0)
 		return -1;
-	fill_start_info(req, &initrd);
+	p = boot_file_part(b, ehdr.e_phoff, ehdr.e_phnum * sizeof(*phdr));
+	if (!p)
+		return truncated(err);
+	memcpy(phdr, p, ehdr.e_phnum * sizeof(*phdr));
+	for (i = 0; i < ehdr.e_phnum; i++) {
+		if (phdr[i].p_type == PT_LOAD && load_segment(b, &phdr[i], err) < 0)
+			return -1;
+		if (phdr[i].p_type != PT_NOTE || found)
+			continue;
+		p = boot_file_part(b, phdr[i].p_offset, phdr[i].p_filesz);
+		if (!p)
+			return truncated(err);
+		found = !elf_note_entry(p, phdr[i].p_filesz, &state->entry);
+	}
+	if (!found)
+		return err_set(err, "no PVH entry point; build the kernel with CONFIG_PVH=y, or give its bzImage");
+	if (state->entry < BOOT_HIGH_START || state->entry >= b->end)
+		return err_set(err, "the PVH entry point %#llx is outside of the kernel", state->entry);
+	b->initrd_limit = RAM_HOLE_START;
+	b->cmdline_max = PVH_CMDLINE_MAX;
 	state->mode = BOOT_PROTECTED_MODE;
 	state->info = BOOT_PVH_INFO;
 	return 0;
+}
+
+/** elf_fill_start_info() - what the kernel is handed */
+void elf_fill_start_info(const struct boot *b)
+{
+	struct pvh_block *block = ram_ptr(b->ram, BOOT_PVH_INFO, sizeof(*block));
+	struct map_entry map[MAP_MAX_ENTRIES];
+	unsigned int i, n = ram_map(b->ram, map);
+
+	*block = (struct pvh_block){
+		.info = {
+			.magic = PVH_MAGIC,
+			.version = 1,
+			.nr_modules = b->initrd_size ? 1 : 0,
+			.modlist = BOOT_PVH_INFO + offsetof(struct pvh_block, initrd),
+			.cmdline = BOOT_CMDLINE,
+			.rsdp = b->rsdp,
+			.memmap = BOOT_PVH_INFO + offsetof(struct pvh_block, map),
+			.memmap_entries = n,
+		},
+		.initrd = { .address = b->initrd, .size = b->initrd_size },
+	};
+	for (i = 0; i < n; i++)
+		block->map[i] = (struct pvh_memmap_entry){ map[i].start, map[i].size, map[i].type, 0 };
 }

@@ -112,148 +112,98 @@ unsigned int ram_map(const struct guest_ram *ram,
 	return n;
 }
 
-static int read_at(int fd, const char *path, void *buf, u64 len, u64 offset,
-		   struct err *err)
+/* Return: the file, mapped for as long as we live; NULL on failure. */
+static const u8 *map_file(const char *path, const char *what, u64 *size, struct err *err)
 {
-	u8 *p = buf;
-
-	while (len) {
-		ssize_t n = pread(fd, p, len, offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys(err, "cannot read %s", path);
-		if (!n)
-			return err_set(err, "%s: file is truncated", path);
-		p += n;
-		offset += n;
-		len -= n;
-	}
-	return 0;
-}
-
-/**
- * boot_read() - read a part of the kernel file into guest memory
- * @file_offset: from where
- * @gpa: to where
- */
-int boot_read(const struct boot_request *req, u64 file_offset, gpa_t gpa,
-	      u64 len, struct err *err)
-{
-	const char *path = req->cfg->kernel;
-	void *p = ram_ptr(req->ram, gpa, len);
-
-	if (!p)
-		return err_set(err, "%s does not fit into %llu MiB of memory (wants %#llx-%#llx); give a larger --mem",
-			       path, req->ram->size / MIB, gpa, gpa + len);
-	return read_at(req->kernel_fd, path, p, len, file_offset, err);
-}
-
-static int open_file(const char *path, const char *what, u64 *size,
-		     struct err *err)
-{
-	struct stat st;
-	int fd;
-
 	/* O_NONBLOCK: a FIFO in the place of a file must not make us wait. */
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return err_sys(err, "cannot open %s %s", what, path);
-	if (fstat(fd, &st) < 0) {
-		err_sys(err, "cannot stat %s %s", what, path);
-		close(fd);
-		return -1;
-	}
-	if (!S_ISREG(st.st_mode)) {
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	const u8 *p = NULL;
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		err_sys(err, "cannot open %s %s", what, path);
+	} else if (!S_ISREG(st.st_mode)) {
 		err_set(err, "%s %s is not a regular file", what, path);
-		close(fd);
-		return -1;
+	} else {
+		*size = st.st_size;
+		p = mmap(NULL, *size ? *size : 1, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+		if (p == MAP_FAILED) {
+			err_sys(err, "cannot read %s %s", what, path);
+			p = NULL;
+		}
 	}
-	*size = st.st_size;
-	return fd;
+	if (fd >= 0)
+		close(fd);
+	return p;
 }
 
 /**
- * boot_place_initrd() - load the initrd as high as it may go
- * @kernel_end: it must not start below
- * @limit: it must end at or below
- * @initrd: filled; zero without an initrd
+ * boot_file_part() - a part of the kernel file that its headers point to
+ *
+ * Return: NULL if the file is shorter than that.
  */
-int boot_place_initrd(const struct boot_request *req, gpa_t kernel_end,
-		      gpa_t limit, struct initrd *initrd, struct err *err)
+const u8 *boot_file_part(const struct boot *b, u64 offset, u64 len)
 {
-	const char *path = req->cfg->initrd;
-	u64 size;
-	int fd, ret;
+	return offset <= b->file_size && len <= b->file_size - offset ? b->file + offset : NULL;
+}
 
-	*initrd = (struct initrd){ 0 };
+/* As high as it may go. */
+static int place_initrd(struct boot *b, struct err *err)
+{
+	const char *path = b->cfg->initrd;
+	gpa_t limit = b->initrd_limit < b->ram->low ? b->initrd_limit : b->ram->low;
+	const u8 *file;
+	u64 size;
+
 	if (!path)
 		return 0;
-	fd = open_file(path, "initrd", &size, err);
-	if (fd < 0)
+	file = map_file(path, "initrd", &size, err);
+	if (!file)
 		return -1;
-	if (limit > req->ram->low)
-		limit = req->ram->low;
-	if (limit < kernel_end || size > limit - kernel_end ||
-	    ALIGN_DOWN(limit - size, 4096) < kernel_end) {
-		close(fd);
+	if (limit < b->end || size > limit - b->end || ALIGN_DOWN(limit - size, 4096) < b->end)
 		return err_set(err, "initrd %s (%llu MiB) does not fit into %llu MiB of memory beside the kernel; give a larger --mem",
-			       path, ALIGN_UP(size, MIB) / MIB,
-			       req->ram->size / MIB);
-	}
-	initrd->start = ALIGN_DOWN(limit - size, 4096);
-	initrd->size = size;
-	ret = read_at(fd, path, req->ram->host + initrd->start, size, 0, err);
-	close(fd);
-	return ret;
-}
-
-/**
- * boot_place_cmdline() - put the command line at BOOT_CMDLINE
- * @max: longest that the kernel takes, without the final zero
- */
-int boot_place_cmdline(const struct boot_request *req, size_t max,
-		       struct err *err)
-{
-	size_t len = strlen(req->cfg->append);
-
-	if (max > BOOT_CMDLINE_MAX - 1)
-		max = BOOT_CMDLINE_MAX - 1;
-	if (len > max)
-		return err_set(err, "--append is %zu bytes long; the kernel takes %zu",
-			       len, max);
-	memcpy(req->ram->host + BOOT_CMDLINE, req->cfg->append, len + 1);
+			       path, ALIGN_UP(size, MIB) / MIB, b->ram->size / MIB);
+	b->initrd = ALIGN_DOWN(limit - size, 4096);
+	b->initrd_size = size;
+	memcpy(b->ram->host + b->initrd, file, size);
+	munmap((void *)file, size);
 	return 0;
 }
 
-static int load_kernel(struct boot_request *req, struct boot_state *state,
-		       struct err *err)
+static int place_cmdline(const struct boot *b, struct err *err)
+{
+	size_t len = strlen(b->cfg->append);
+	size_t max = b->cmdline_max < BOOT_CMDLINE_MAX ? b->cmdline_max : BOOT_CMDLINE_MAX - 1;
+
+	if (len > max)
+		return err_set(err, "--append is %zu bytes long; the kernel takes %zu", len, max);
+	memcpy(b->ram->host + BOOT_CMDLINE, b->cfg->append, len + 1);
+	return 0;
+}
+
+/* The error is without the file's name. */
+static int load_kernel(struct boot *b, struct boot_state *state, struct err *err)
 {
 	static const struct {
-		const char *name;
-		u8 magic[4];
-		u8 len;
+		const char *name, *magic;
 	} packed[] = {
-		{ "gzip", { 0x1f, 0x8b }, 2 },
-		{ "xz", { 0xfd, '7', 'z', 'X' }, 4 },
-		{ "zstd", { 0x28, 0xb5, 0x2f, 0xfd }, 4 },
+		{ "gzip", "\x1f\x8b" },
+		{ "xz", "\xfd" "7zX" },
+		{ "zstd", "\x28\xb5\x2f\xfd" },
 	};
-	const char *path = req->cfg->kernel;
-	size_t i;
+	size_t i, len;
 
-	if (elf_probe(req->head, req->head_len))
-		return elf_load(req, state, err);
-	if (bzimage_probe(req->head, req->head_len))
-		return bzimage_load(req, state, err);
+	if (elf_probe(b->file, b->file_size))
+		return elf_load(b, state, err);
+	if (bzimage_probe(b->file, b->file_size))
+		return bzimage_load(b, state, err);
 	for (i = 0; i < ARRAY_SIZE(packed); i++) {
-		if (req->head_len >= packed[i].len &&
-		    !memcmp(req->head, packed[i].magic, packed[i].len))
-			return err_set(err, "%s is not a kernel but a file compressed with %s; unpack it first",
-				       path, packed[i].name);
+		len = strlen(packed[i].magic);
+		if (b->file_size >= len && !memcmp(b->file, packed[i].magic, len))
+			return err_set(err, "not a kernel but a file compressed with %s; unpack it first",
+				       packed[i].name);
 	}
-	return err_set(err, "%s is not a Linux kernel: neither a bzImage nor an ELF file; give a /boot/vmlinuz-*",
-		       path);
+	return err_set(err, "not a Linux kernel: neither a bzImage nor an ELF file; give a /boot/vmlinuz-*");
 }
 
 /**
@@ -265,24 +215,22 @@ static int load_kernel(struct boot_request *req, struct boot_state *state,
 int boot_load(const struct run_config *cfg, const struct guest_ram *ram,
 	      struct boot_state *state, struct err *err)
 {
-	static u8 head[BOOT_HEAD];
-	struct boot_request req = {
-		.cfg = cfg,
-		.ram = ram,
-		.head = head,
-	};
-	int ret;
+	struct boot b = { .cfg = cfg, .ram = ram };
+	struct err why;
 
-	if (acpi_build(ram->host + ACPI_BASE, ACPI_BASE, ACPI_SIZE, cfg->cpus,
-		       &req.rsdp, err) < 0)
+	if (acpi_build(ram->host + ACPI_BASE, ACPI_BASE, ACPI_SIZE, cfg->cpus, &b.rsdp, err) < 0)
 		return -1;
-	req.kernel_fd = open_file(cfg->kernel, "kernel", &req.kernel_size, err);
-	if (req.kernel_fd < 0)
+	b.file = map_file(cfg->kernel, "kernel", &b.file_size, err);
+	if (!b.file)
 		return -1;
-	req.head_len = req.kernel_size < BOOT_HEAD ? req.kernel_size : BOOT_HEAD;
-	ret = read_at(req.kernel_fd, cfg->kernel, head, req.head_len, 0, err);
-	if (!ret)
-		ret = load_kernel(&req, state, err);
-	close(req.kernel_fd);
-	return ret;
+	if (load_kernel(&b, state, &why) < 0)
+		return err_set(err, "%s: %s", cfg->kernel, why.text);
+	munmap((void *)b.file, b.file_size);
+	if (place_initrd(&b, err) < 0 || place_cmdline(&b, err) < 0)
+		return -1;
+	if (state->mode == BOOT_LONG_MODE)
+		bzimage_fill_params(&b);
+	else
+		elf_fill_start_info(&b);
+	return 0;
 }

@@ -75,34 +75,27 @@ struct boot_state {
 	gpa_t info;
 };
 
-struct initrd {
-	gpa_t start;
-	u64 size;
-};
-
-/* What a boot protocol is given: open files and what is already in place. */
-struct boot_request {
+/* A boot, under way. */
+struct boot {
 	const struct run_config *cfg;
 	const struct guest_ram *ram;
 	gpa_t rsdp;
-	int kernel_fd;
-	u64 kernel_size;
-	const u8 *head;		/* the first bytes of the kernel file */
-	size_t head_len;
-};
+	const u8 *file;		/* the kernel's, until it is loaded */
+	u64 file_size;
 
-#define BOOT_HEAD 4096
+	/* What the kernel wants, filled by its protocol. */
+	gpa_t end;		/* of the memory that it uses until it knows the map */
+	gpa_t initrd_limit;	/* the initrd must end there or below */
+	u64 cmdline_max;	/* without the final zero */
+	struct setup_header hdr;
+
+	gpa_t initrd;
+	u64 initrd_size;	/* 0: there is none */
+};
 
 int boot_load(const struct run_config *cfg, const struct guest_ram *ram,
 	      struct boot_state *state, struct err *err);
-
-/* Helpers for the protocols. */
-int boot_read(const struct boot_request *req, u64 file_offset, gpa_t gpa,
-	      u64 len, struct err *err);
-int boot_place_initrd(const struct boot_request *req, gpa_t kernel_end,
-		      gpa_t limit, struct initrd *initrd, struct err *err);
-int boot_place_cmdline(const struct boot_request *req, size_t max,
-		       struct err *err);
+const u8 *boot_file_part(const struct boot *b, u64 offset, u64 len);
 
 /* boot-bzimage.c */
 struct bzimage {
@@ -115,13 +108,13 @@ struct bzimage {
 bool bzimage_probe(const u8 *head, size_t len);
 int bzimage_parse(const u8 *head, size_t len, u64 file_size,
 		  struct bzimage *bz, struct err *err);
-int bzimage_load(const struct boot_request *req, struct boot_state *state,
-		 struct err *err);
+int bzimage_load(struct boot *b, struct boot_state *state, struct err *err);
+void bzimage_fill_params(const struct boot *b);
 
 /* boot-elf.c */
 bool elf_probe(const u8 *head, size_t len);
 int elf_note_entry(const u8 *notes, size_t len, u64 *entry);
-int elf_load(const struct boot_request *req, struct boot_state *state,
-	     struct err *err);
+int elf_load(struct boot *b, struct boot_state *state, struct err *err);
+void elf_fill_start_info(const struct boot *b);
 
 #endif

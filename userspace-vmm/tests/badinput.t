@@ -149,7 +149,7 @@ conf 'config = x\n'
 check 2 'vm.keel:1: config: unknown' 'configuration in a configuration' $run "$tmp/vm.keel"
 conf "stats\n  kernel=$none \nmem = 64M\n"
 check 1 "cannot open kernel $none" 'kernel of a configuration' $run "$tmp/vm.keel"
-check 1 'text is not a Linux kernel' 'the command line overrides it' \
+check 1 'text: not a Linux kernel' 'the command line overrides it' \
 	$run --config "$tmp/vm.keel" --kernel "$tmp/text"
 
 check 1 "cannot open kernel $none" 'no such kernel' $run --kernel "$none"
