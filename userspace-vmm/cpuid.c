@@ -18,32 +18,18 @@
 #define TOPOLOGY_SMT		1
 #define TOPOLOGY_CORE		2
 
-static struct kvm_cpuid_entry2 *find(struct cpuid_table *t, u32 function,
-				     u32 index)
+/* Where there is none: an empty one that nobody else sees. */
+static struct kvm_cpuid_entry2 *find(struct cpuid_table *t, u32 function, u32 index)
 {
+	static struct kvm_cpuid_entry2 none;
 	unsigned int i;
 
 	for (i = 0; i < t->head.nent; i++) {
-		if (t->entry[i].function == function &&
-		    t->entry[i].index == index)
+		if (t->entry[i].function == function && t->entry[i].index == index)
 			return &t->entry[i];
 	}
-	return NULL;
-}
-
-static struct kvm_cpuid_entry2 *find_or_add(struct cpuid_table *t, u32 function,
-					    u32 index)
-{
-	struct kvm_cpuid_entry2 *e = find(t, function, index);
-
-	if (!e && t->head.nent < CPUID_MAX_ENTRIES) {
-		e = &t->entry[t->head.nent++];
-		memset(e, 0, sizeof(*e));
-		e->function = function;
-		e->index = index;
-		e->flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
-	}
-	return e;
+	none = (struct kvm_cpuid_entry2){ .function = function, .index = index };
+	return &none;
 }
 
 /* Bits of APIC id that tell the cores of the package apart. */
@@ -54,6 +40,11 @@ static unsigned int core_bits(unsigned int cpus)
 	while ((1U << bits) < cpus)
 		bits++;
 	return bits;
+}
+
+static void set_bits(u32 *reg, u32 bits, bool on)
+{
+	*reg = on ? *reg | bits : *reg & ~bits;
 }
 
 /* Leaves 4 and 0x8000001d: who shares a cache. L3 is the package's. */
@@ -76,67 +67,39 @@ static void patch_caches(struct cpuid_table *t, u32 function, unsigned int cpus)
 }
 
 /* Leaves 0xb and 0x1f: threads of a core, then cores of the package. */
-static void patch_topology(struct cpuid_table *t, u32 function,
-			   unsigned int id, unsigned int cpus)
+static void patch_topology(struct cpuid_table *t, u32 function, unsigned int id, unsigned int cpus)
 {
-	struct kvm_cpuid_entry2 *e;
-	unsigned int i;
+	struct kvm_cpuid_entry2 levels[] = {
+		{ .ebx = 1, .ecx = TOPOLOGY_SMT << 8 },
+		{ .eax = core_bits(cpus), .ebx = cpus, .ecx = TOPOLOGY_CORE << 8 | 1 },
+	};
+	unsigned int i, kept = 0;
 
-	if (!find(t, function, 0) && function != 0xb)
-		return;
 	for (i = 0; i < t->head.nent; i++) {
-		e = &t->entry[i];
-		if (e->function == function) {
-			e->eax = 0;
-			e->ebx = 0;
-			e->ecx = e->index & 0xff;
-			e->edx = id;
-		}
+		if (t->entry[i].function != function)
+			t->entry[kept++] = t->entry[i];
 	}
-	e = find_or_add(t, function, 0);
-	if (e) {
-		e->ebx = 1;
-		e->ecx = TOPOLOGY_SMT << 8;
-		e->edx = id;
-	}
-	e = find_or_add(t, function, 1);
-	if (e) {
-		e->eax = core_bits(cpus);
-		e->ebx = cpus;
-		e->ecx = TOPOLOGY_CORE << 8 | 1;
-		e->edx = id;
+	t->head.nent = kept;
+	for (i = 0; i < ARRAY_SIZE(levels) && t->head.nent < CPUID_MAX_ENTRIES; i++) {
+		levels[i].function = function;
+		levels[i].index = i;
+		levels[i].flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+		levels[i].edx = id;
+		t->entry[t->head.nent++] = levels[i];
 	}
 }
 
 static void patch_amd(struct cpuid_table *t, unsigned int id, unsigned int cpus)
 {
-	struct kvm_cpuid_entry2 *e;
+	struct kvm_cpuid_entry2 *e = find(t, 0x80000008, 0);
 
-	e = find(t, 0x80000001, 0);
-	if (e) {
-		e->ecx &= ~ECX_AMD_CMP_LEGACY;
-		if (cpus > 1)
-			e->ecx |= ECX_AMD_CMP_LEGACY;
-	}
-	e = find(t, 0x80000008, 0);
-	if (e)
-		e->ecx = (e->ecx & ~0xf0ffU) | core_bits(cpus) << 12 |
-			 (cpus - 1);
+	e->ecx = (e->ecx & ~0xf0ffU) | core_bits(cpus) << 12 | (cpus - 1);
+	set_bits(&find(t, 0x80000001, 0)->ecx, ECX_AMD_CMP_LEGACY, cpus > 1);
 	e = find(t, 0x8000001e, 0);
-	if (e) {
-		e->eax = id;
-		e->ebx = id & 0xff;
-		e->ecx = 0;
-	}
+	e->eax = id;
+	e->ebx = id & 0xff;
+	e->ecx = 0;
 	patch_caches(t, 0x8000001d, cpus);
-}
-
-static bool is_amd(struct cpuid_table *t)
-{
-	struct kvm_cpuid_entry2 *e = find(t, 0, 0);
-
-	/* "AuthenticAMD", "HygonGenuine": by their second word. */
-	return e && (e->edx == 0x69746e65 || e->edx == 0x6e65476e);
 }
 
 /**
@@ -149,37 +112,28 @@ void cpuid_for_vcpu(struct cpuid_table *table, unsigned int id,
 		    unsigned int cpus, bool tsc_deadline)
 {
 	struct kvm_cpuid_entry2 *e = find(table, 1, 0);
-	unsigned int max_leaf;
+	u32 max_leaf, vendor;
 
-	if (e) {
-		e->ebx = (e->ebx & 0xffff) | cpus << 16 | id << 24;
-		e->edx &= ~EDX_HTT;
-		if (cpus > 1)
-			e->edx |= EDX_HTT;
-		e->ecx |= ECX_HYPERVISOR;
-		e->ecx &= ~ECX_TSC_DEADLINE;
-		if (tsc_deadline)
-			e->ecx |= ECX_TSC_DEADLINE;
-	}
-	e = find(table, 0, 0);
-	max_leaf = e ? e->eax : 0;
+	e->ebx = (e->ebx & 0xffff) | cpus << 16 | id << 24;
+	set_bits(&e->edx, EDX_HTT, cpus > 1);
+	set_bits(&e->ecx, ECX_HYPERVISOR, true);
+	set_bits(&e->ecx, ECX_TSC_DEADLINE, tsc_deadline);
+	max_leaf = find(table, 0, 0)->eax;
+	vendor = find(table, 0, 0)->edx;
 	patch_caches(table, 4, cpus);
 	if (max_leaf >= 0xb)
 		patch_topology(table, 0xb, id, cpus);
-	if (max_leaf >= 0x1f)
+	if (max_leaf >= 0x1f && find(table, 0x1f, 0)->ecx)
 		patch_topology(table, 0x1f, id, cpus);
-	if (is_amd(table))
+	/* "AuthenticAMD", "HygonGenuine": by their second word. */
+	if (vendor == 0x69746e65 || vendor == 0x6e65476e)
 		patch_amd(table, id, cpus);
 }
 
-/**
- * cpuid_phys_bits() - width of a guest physical address
- * @table: the supported leaves
- */
+/** cpuid_phys_bits() - width of a guest physical address */
 unsigned int cpuid_phys_bits(const struct cpuid_table *table)
 {
-	struct kvm_cpuid_entry2 *e;
+	u32 bits = find((struct cpuid_table *)table, 0x80000008, 0)->eax & 0xff;
 
-	e = find((struct cpuid_table *)table, 0x80000008, 0);
-	return e && (e->eax & 0xff) ? e->eax & 0xff : 36;
+	return bits ? bits : 36;
 }
