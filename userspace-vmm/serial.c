@@ -44,40 +44,24 @@ static unsigned int rx_trigger(const struct serial *s)
 {
 	static const u8 level[] = { 1, 4, 8, 14 };
 
-	if (!(s->fcr & UART_FCR_ENABLE_FIFO))
-		return 1;
-	return level[s->fcr >> 6];
+	return s->fcr & UART_FCR_ENABLE_FIFO ? level[s->fcr >> 6] : 1;
 }
 
 static u8 line_status(const struct serial *s)
 {
-	u8 lsr = s->lsr_break;
-
-	if (s->rx_count)
-		lsr |= UART_LSR_DR;
-	if (thr_empty(s))
-		lsr |= UART_LSR_THRE;
-	if (!s->tx_count || thr_empty(s))
-		lsr |= UART_LSR_TEMT;
-	return lsr;
+	return s->lsr_break | (s->rx_count ? UART_LSR_DR : 0) |
+	       (thr_empty(s) ? UART_LSR_THRE | UART_LSR_TEMT : 0);
 }
 
 /* In loopback the modem outputs come back as the modem inputs. */
 static u8 modem_status(const struct serial *s)
 {
-	u8 msr = 0;
-
 	if (!(s->mcr & UART_MCR_LOOP))
 		return UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS;
-	if (s->mcr & UART_MCR_RTS)
-		msr |= UART_MSR_CTS;
-	if (s->mcr & UART_MCR_DTR)
-		msr |= UART_MSR_DSR;
-	if (s->mcr & UART_MCR_OUT1)
-		msr |= UART_MSR_RI;
-	if (s->mcr & UART_MCR_OUT2)
-		msr |= UART_MSR_DCD;
-	return msr;
+	return (s->mcr & UART_MCR_RTS ? UART_MSR_CTS : 0) |
+	       (s->mcr & UART_MCR_DTR ? UART_MSR_DSR : 0) |
+	       (s->mcr & UART_MCR_OUT1 ? UART_MSR_RI : 0) |
+	       (s->mcr & UART_MCR_OUT2 ? UART_MSR_DCD : 0);
 }
 
 /* The highest pending interrupt, in the order of the data sheet. */
@@ -85,11 +69,8 @@ static u8 interrupt_id(const struct serial *s)
 {
 	if ((s->ier & UART_IER_RLSI) && s->lsr_break)
 		return UART_IIR_RLSI;
-	if ((s->ier & UART_IER_RDI) && s->rx_count) {
-		if (s->rx_count >= rx_trigger(s))
-			return UART_IIR_RDI;
-		return UART_IIR_RX_TIMEOUT;
-	}
+	if ((s->ier & UART_IER_RDI) && s->rx_count)
+		return s->rx_count >= rx_trigger(s) ? UART_IIR_RDI : UART_IIR_RX_TIMEOUT;
 	if ((s->ier & UART_IER_THRI) && s->thre_pending)
 		return UART_IIR_THRI;
 	return UART_IIR_NO_INT;
@@ -99,10 +80,9 @@ static void update_irq(struct serial *s)
 {
 	bool level = interrupt_id(s) != UART_IIR_NO_INT;
 
-	if (level == s->line)
-		return;
+	if (level != s->line)
+		irq_set(&s->irq, level);
 	s->line = level;
-	irq_set(&s->irq, level);
 }
 
 static void wake(struct serial *s)
@@ -116,9 +96,13 @@ static bool rx_accepts(const struct serial *s)
 	return (s->ier & UART_IER_RDI) || s->lsr_polls >= LSR_POLLING;
 }
 
-static void rx_put(struct serial *s, u8 byte)
+/* Return: whether there was room. */
+static bool rx_put(struct serial *s, u8 byte)
 {
+	if (s->rx_count >= rx_depth(s))
+		return false;
 	s->rx[(s->rx_head + s->rx_count++) % SERIAL_RX_FIFO] = byte;
+	return true;
 }
 
 static void wake_for_input(struct serial *s)
@@ -146,8 +130,7 @@ static u8 read_rbr(struct serial *s)
 static void write_thr(struct serial *s, u8 byte)
 {
 	if (s->mcr & UART_MCR_LOOP) {
-		if (s->rx_count < rx_depth(s))
-			rx_put(s, byte);
+		rx_put(s, byte);
 		s->thre_pending = true;
 		return;
 	}
@@ -211,13 +194,13 @@ static u8 read_lsr(struct serial *s)
 
 static u8 serial_read(struct serial *s, unsigned int reg)
 {
-	bool dlab = s->lcr & UART_LCR_DLAB;
-
+	if (s->lcr & UART_LCR_DLAB && reg <= UART_DLM)
+		return s->divisor[reg];
 	switch (reg) {
 	case UART_RX:
-		return dlab ? s->divisor[0] : read_rbr(s);
+		return read_rbr(s);
 	case UART_IER:
-		return dlab ? s->divisor[1] : s->ier;
+		return s->ier;
 	case UART_IIR:
 		return read_iir(s);
 	case UART_LCR:
@@ -235,36 +218,20 @@ static u8 serial_read(struct serial *s, unsigned int reg)
 
 static void serial_write(struct serial *s, unsigned int reg, u8 value)
 {
-	bool dlab = s->lcr & UART_LCR_DLAB;
-
-	switch (reg) {
-	case UART_TX:
-		if (dlab)
-			s->divisor[0] = value;
-		else
-			write_thr(s, value);
-		break;
-	case UART_IER:
-		if (dlab)
-			s->divisor[1] = value;
-		else
-			write_ier(s, value);
-		break;
-	case UART_FCR:
+	if (s->lcr & UART_LCR_DLAB && reg <= UART_DLM)
+		s->divisor[reg] = value;
+	else if (reg == UART_TX)
+		write_thr(s, value);
+	else if (reg == UART_IER)
+		write_ier(s, value);
+	else if (reg == UART_FCR)
 		write_fcr(s, value);
-		break;
-	case UART_LCR:
+	else if (reg == UART_LCR)
 		s->lcr = value;
-		break;
-	case UART_MCR:
+	else if (reg == UART_MCR)
 		s->mcr = value & 0x1f;
-		break;
-	case UART_SCR:
-		s->scr = value;
-		break;
-	default:
-		break;		/* LSR and MSR are read-only */
-	}
+	else if (reg == UART_SCR)
+		s->scr = value;		/* LSR and MSR are read-only */
 }
 
 /** serial_access() - bus callback, for the eight bytewise registers */
@@ -274,9 +241,8 @@ void serial_access(void *dev, struct bus_access *access)
 	unsigned int reg = access->offset & 7;
 
 	pthread_mutex_lock(&s->lock);
-	if (reg != UART_LSR)
-		s->lsr_polls = reg == UART_RX && !access->write ?
-			       s->lsr_polls : 0;
+	if (reg != UART_LSR && (reg != UART_RX || access->write))
+		s->lsr_polls = 0;
 	if (access->write)
 		serial_write(s, reg, access->value);
 	else
@@ -298,10 +264,8 @@ size_t serial_rx_push(struct serial *s, const u8 *data, size_t len)
 	size_t n = 0;
 
 	pthread_mutex_lock(&s->lock);
-	if (rx_accepts(s) && !(s->mcr & UART_MCR_LOOP)) {
-		while (n < len && s->rx_count < rx_depth(s))
-			rx_put(s, data[n++]);
-	}
+	while (n < len && rx_accepts(s) && !(s->mcr & UART_MCR_LOOP) && rx_put(s, data[n]))
+		n++;
 	s->want_rx = n < len;
 	update_irq(s);
 	pthread_mutex_unlock(&s->lock);
@@ -312,10 +276,8 @@ size_t serial_rx_push(struct serial *s, const u8 *data, size_t len)
 void serial_rx_break(struct serial *s)
 {
 	pthread_mutex_lock(&s->lock);
-	if (rx_accepts(s) && s->rx_count < rx_depth(s)) {
-		rx_put(s, 0);
+	if (rx_accepts(s) && rx_put(s, 0))
 		s->lsr_break = UART_LSR_BI;
-	}
 	update_irq(s);
 	pthread_mutex_unlock(&s->lock);
 }
