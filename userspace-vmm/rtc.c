@@ -13,20 +13,8 @@
 
 /* Register and bit names: MC146818A data sheet. */
 enum {
-	REG_SECONDS	= 0x00,
-	REG_SECONDS_ALARM = 0x01,
-	REG_MINUTES	= 0x02,
-	REG_MINUTES_ALARM = 0x03,
-	REG_HOURS	= 0x04,
-	REG_HOURS_ALARM	= 0x05,
-	REG_WEEKDAY	= 0x06,
-	REG_DAY		= 0x07,
-	REG_MONTH	= 0x08,
-	REG_YEAR	= 0x09,
-	REG_A		= 0x0a,
-	REG_B		= 0x0b,
-	REG_C		= 0x0c,
-	REG_D		= 0x0d,
+	REG_SECONDS, REG_SECONDS_ALARM, REG_MINUTES, REG_MINUTES_ALARM, REG_HOURS, REG_HOURS_ALARM,
+	REG_WEEKDAY, REG_DAY, REG_MONTH, REG_YEAR, REG_A, REG_B, REG_C, REG_D,
 };
 
 #define REG_A_UIP	0x80
@@ -69,16 +57,12 @@ void rtc_init(struct rtc *rtc, struct irq_line irq,
 
 static u8 encode(const struct rtc *rtc, unsigned int value)
 {
-	if (rtc->cmos[REG_B] & REG_B_BINARY)
-		return value;
-	return (value / 10) << 4 | value % 10;
+	return rtc->cmos[REG_B] & REG_B_BINARY ? value : (value / 10) << 4 | value % 10;
 }
 
 static unsigned int decode(const struct rtc *rtc, u8 value)
 {
-	if (rtc->cmos[REG_B] & REG_B_BINARY)
-		return value;
-	return (value >> 4) * 10 + (value & 0xf);
+	return rtc->cmos[REG_B] & REG_B_BINARY ? value : (value >> 4) * 10 + (value & 0xf);
 }
 
 /* Hours are 1 to 12 with a PM flag unless the guest chose 24-hour mode. */
@@ -135,19 +119,8 @@ static void take_time(struct rtc *rtc)
 
 static bool is_time(u8 index)
 {
-	switch (index) {
-	case REG_SECONDS:
-	case REG_MINUTES:
-	case REG_HOURS:
-	case REG_WEEKDAY:
-	case REG_DAY:
-	case REG_MONTH:
-	case REG_YEAR:
-	case RTC_CENTURY:
-		return true;
-	default:
-		return false;
-	}
+	return index == RTC_CENTURY || index == REG_SECONDS || index == REG_MINUTES ||
+	       index == REG_HOURS || (index >= REG_WEEKDAY && index <= REG_YEAR);
 }
 
 /* After a change of B or C: the interrupt line, and whether to tick. */
@@ -190,32 +163,18 @@ void rtc_tick(struct rtc *rtc)
 
 static void cmos_write(struct rtc *rtc, u8 index, u8 value)
 {
-	u8 old = rtc->cmos[index];
+	bool was_setting = rtc->cmos[REG_B] & REG_B_SET;
 
-	switch (index) {
-	case REG_A:
-		rtc->cmos[index] = value & ~REG_A_UIP;
-		return;
-	case REG_C:
-	case REG_D:
+	if (index == REG_C || index == REG_D)
 		return;		/* read-only */
-	case REG_B:
-		if (!(old & REG_B_SET) && (value & REG_B_SET))
-			latch_time(rtc);
-		rtc->cmos[index] = value;
-		if ((old & REG_B_SET) && !(value & REG_B_SET))
-			take_time(rtc);
-		update_irq(rtc);
-		return;
-	}
-	if (!is_time(index)) {
-		rtc->cmos[index] = value;
-		return;
-	}
-	latch_time(rtc);
-	rtc->cmos[index] = value;
-	if (!(rtc->cmos[REG_B] & REG_B_SET))
+	if (index == REG_B || is_time(index))
+		latch_time(rtc);
+	rtc->cmos[index] = index == REG_A ? value & ~REG_A_UIP : value;
+	/* At the end of setting, or when the guest sets one of them without. */
+	if (!(rtc->cmos[REG_B] & REG_B_SET) && (was_setting ? index == REG_B : is_time(index)))
 		take_time(rtc);
+	if (index == REG_B)
+		update_irq(rtc);
 }
 
 /** rtc_access() - bus callback for ports 0x70 and 0x71 */
