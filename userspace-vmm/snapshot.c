@@ -245,20 +245,8 @@ void snapshot_add(struct machine *m, const struct snapshot_part *part)
 
 static int write_at(int fd, const void *data, size_t len, u64 offset)
 {
-	const u8 *p = data;
-
-	while (len) {
-		ssize_t n = pwrite(fd, p, len, offset);
-
-		if (n < 0 && errno != EINTR)
-			return -1;
-		if (n > 0) {
-			p += n;
-			len -= n;
-			offset += n;
-		}
-	}
-	return 0;
+	errno = ENOSPC;		/* should it write less */
+	return pwrite(fd, data, len, offset) == (ssize_t)len ? 0 : -1;
 }
 
 static int write_ram(const struct guest_ram *ram, int fd, u64 offset)
@@ -310,24 +298,6 @@ out:
 	return ret;
 }
 
-static int read_all(void *data, size_t len, u64 offset)
-{
-	u8 *p = data;
-
-	while (len) {
-		ssize_t n = pread(from.fd, p, len, offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return -1;
-		p += n;
-		len -= n;
-		offset += n;
-	}
-	return 0;
-}
-
 /**
  * snapshot_open() - look at a file to restore
  * @cfg: its memory and number of CPUs are filled
@@ -344,7 +314,7 @@ int snapshot_open(struct run_config *cfg, struct err *err)
 	from.fd = open(from.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (from.fd < 0 || fstat(from.fd, &st) < 0)
 		return err_sys(err, "cannot open %s", from.path);
-	if (!S_ISREG(st.st_mode) || read_all(h, sizeof(*h), 0) < 0 ||
+	if (!S_ISREG(st.st_mode) || pread(from.fd, h, sizeof(*h), 0) != sizeof(*h) ||
 	    memcmp(h->magic, MAGIC, sizeof(h->magic)))
 		return err_set(err, "%s is not a snapshot of keel", from.path);
 	if (h->version != VERSION)
@@ -355,7 +325,7 @@ int snapshot_open(struct run_config *cfg, struct err *err)
 	    h->cpus > MAX_CPUS || (u64)st.st_size - h->ram_offset != h->mem)
 		return err_set(err, "%s is broken: truncated, or its header is impossible", from.path);
 	from.state = malloc(h->state_size);
-	if (!from.state || read_all(from.state, h->state_size, sizeof(*h)) < 0 ||
+	if (!from.state || pread(from.fd, from.state, h->state_size, sizeof(*h)) != (ssize_t)h->state_size ||
 	    checksum(*h, from.state) != h->checksum)
 		return err_set(err, "%s is broken: its checksum is wrong", from.path);
 	cfg->mem = h->mem;
@@ -389,15 +359,16 @@ int snapshot_load(struct machine *m, struct err *err)
 {
 	struct walk w = { .m = m, .load = true, .buf = from.state,
 			  .size = from.head.state_size, .err = err };
-	off_t base = from.head.ram_offset, end, at = lseek(from.fd, base, SEEK_DATA);
+	off_t base = from.head.ram_offset, end = base + from.head.mem, hole;
+	off_t at = lseek(from.fd, base, SEEK_DATA);
+	ssize_t n = 1;
 	int ret;
 
-	for (; at >= 0; at = lseek(from.fd, end, SEEK_DATA)) {
-		end = lseek(from.fd, at, SEEK_HOLE);
-		if (end < at || read_all(m->ram.host + (at - base), end - at, at) < 0)
-			return err_sys(err, "cannot read %s", from.path);
+	for (; at >= 0 && at < end && n > 0; at = lseek(from.fd, at + n, SEEK_DATA)) {
+		hole = lseek(from.fd, at, SEEK_HOLE);
+		n = pread(from.fd, m->ram.host + (at - base), (hole < end ? hole : end) - at, at);
 	}
-	if (errno != ENXIO)
+	if (n <= 0 || (at < 0 && errno != ENXIO))
 		return err_sys(err, "cannot read %s", from.path);
 	ret = walk(&w);
 	free(from.state);
