@@ -4,8 +4,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -14,52 +14,32 @@
 
 #include "keel.h"
 
-/* The name of a group, without pulling the name service into a static binary. */
-static bool group_name(gid_t gid, char *name, size_t size)
+static int explain_denied(const char *path, struct err *err)
 {
-	FILE *f = fopen("/etc/group", "re");
-	bool found = false;
-	char line[1024];
+	FILE *f = fopen("/etc/group", "re");	/* not the name service: keel may be static */
+	struct group *g = NULL;
+	struct stat st;
 
-	while (f && !found && fgets(line, sizeof(line), f)) {
-		char *colon = strchr(line, ':');
-		char *id = colon ? strchr(colon + 1, ':') : NULL;
-
-		if (!id || strtoul(id + 1, NULL, 10) != gid)
-			continue;
-		*colon = '\0';
-		snprintf(name, size, "%.*s", (int)size - 1, line);
-		found = true;
+	if (!stat(path, &st) && st.st_gid && (st.st_mode & 060) == 060) {
+		while (f && (g = fgetgrent(f)) && g->gr_gid != st.st_gid)
+			;
 	}
 	if (f)
 		fclose(f);
-	return found;
-}
-
-static int explain_denied(const char *path, struct err *err)
-{
-	struct stat st;
-	char group[64];
-
-	if (!stat(path, &st) && st.st_gid && (st.st_mode & 060) == 060 &&
-	    group_name(st.st_gid, group, sizeof(group)))
-		return err_set(err, "%s: permission denied; type: sudo usermod -aG %s $USER, and log in again",
-			       path, group);
-	return err_set(err, "%s: permission denied; run it as root (sudo)",
-		       path);
+	return err_set(err, "%s: permission denied; %s%s%s", path,
+		       g ? "type: sudo usermod -aG " : "run it as root (sudo)",
+		       g ? g->gr_name : "", g ? " $USER, and log in again" : "");
 }
 
 /* Here errno is that of open(). */
 static int explain_open(const char *path, struct err *err)
 {
-	bool keel = !strcmp(path, KEEL_DEVICE);
-
 	switch (errno) {
 	case ENOENT:
 	case ENXIO:
 	case ENODEV:
 		return err_set(err, "%s: no such device; load the module (%s), see keel doctor",
-			       path, keel ? LOAD_KEEL :
+			       path, strcmp(path, "/dev/kvm") ? LOAD_KEEL :
 			       "sudo modprobe kvm_intel or kvm_amd");
 	case EACCES:
 	case EPERM:

@@ -42,21 +42,21 @@ const char *exit_name(u32 reason)
 	return names[reason];
 }
 
+static void add_count(json_object *o, const char *name, u64 n)
+{
+	if (n)
+		json_object_object_add(o, name, json_object_new_int64(n));
+}
+
+/* Its thread may be counting: one word each, none of them torn. */
 static json_object *exits_json(const struct vcpu *v)
 {
 	json_object *o = json_object_new_object();
 	unsigned int i;
 
-	/* Its thread may be counting: one word each, none of them torn. */
-	for (i = 0; i < EXIT_REASONS; i++) {
-		u64 n = __atomic_load_n(&v->exits[i], __ATOMIC_RELAXED);
-
-		if (n)
-			json_object_object_add(o, exit_name(i), json_object_new_int64(n));
-	}
-	json_object_object_add(o, "signals",
-			       json_object_new_int64(__atomic_load_n(&v->interrupted,
-								     __ATOMIC_RELAXED)));
+	for (i = 0; i < EXIT_REASONS; i++)
+		add_count(o, exit_name(i), __atomic_load_n(&v->exits[i], __ATOMIC_RELAXED));
+	add_count(o, "signals", __atomic_load_n(&v->interrupted, __ATOMIC_RELAXED));
 	return o;
 }
 
@@ -65,19 +65,10 @@ static json_object *bus_json(struct bus *bus)
 	json_object *o = json_object_new_object();
 	unsigned int i;
 
-	for (i = 0; i < bus->count; i++) {
-		u64 hits = atomic_load(&bus->region[i].hits);
-
-		if (hits)
-			json_object_object_add(o, bus->region[i].name, json_object_new_int64(hits));
-	}
-	json_object_object_add(o, "unclaimed", json_object_new_int64(atomic_load(&bus->unclaimed)));
+	for (i = 0; i < bus->count; i++)
+		add_count(o, bus->region[i].name, atomic_load(&bus->region[i].hits));
+	add_count(o, "unclaimed", atomic_load(&bus->unclaimed));
 	return o;
-}
-
-static bool read_all(int fd, void *buf, size_t len, u64 offset)
-{
-	return pread(fd, buf, len, offset) == (ssize_t)len;
 }
 
 #define STATS_MAX 1024
@@ -97,25 +88,22 @@ static json_object *kvm_stats_json(int vcpu_fd)
 	} one;
 	int fd = ioctl(vcpu_fd, KVM_GET_STATS_FD, NULL);
 	struct kvm_stats_header head;
-	size_t desc_size, i;
+	ssize_t desc_size;
+	u32 i;
 	u64 value;
 
 	if (fd < 0)
 		return o;
-	if (!read_all(fd, &head, sizeof(head), 0) ||
+	if (pread(fd, &head, sizeof(head), 0) != sizeof(head) ||
 	    head.num_desc > STATS_MAX || head.name_size > STATS_NAME_MAX)
 		head.num_desc = 0;
 	desc_size = sizeof(one.desc) + head.name_size;
 	for (i = 0; i < head.num_desc; i++) {
 		memset(&one, 0, sizeof(one));
-		if (!read_all(fd, one.bytes, desc_size,
-			      head.desc_offset + i * desc_size) ||
-		    one.desc.size != 1 ||
-		    !read_all(fd, &value, sizeof(value),
-			      head.data_offset + one.desc.offset) || !value)
-			continue;
-		json_object_object_add(o, one.bytes + sizeof(one.desc),
-				       json_object_new_int64(value));
+		if (pread(fd, one.bytes, desc_size, head.desc_offset + i * desc_size) == desc_size &&
+		    one.desc.size == 1 && pread(fd, &value, sizeof(value), head.data_offset +
+						one.desc.offset) == sizeof(value))
+			add_count(o, one.bytes + sizeof(one.desc), value);
 	}
 	close(fd);
 	return o;
