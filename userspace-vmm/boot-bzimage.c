@@ -69,10 +69,8 @@ int bzimage_parse(const u8 *head, size_t len, u64 file_size,
 			     512ULL;
 	need = bz->payload_offset + hdr->syssize * 16ULL;
 	/* The last 16-byte unit of syssize need not be full. */
-	if (!hdr->syssize || need > file_size + 15 ||
-	    bz->payload_offset >= file_size)
-		return err_set(err, "file is truncated: %llu of %llu bytes",
-			       file_size, need);
+	if (!hdr->syssize || need > file_size + 15 || bz->payload_offset >= file_size)
+		return err_set(err, "file is truncated: %llu of %llu bytes", file_size, need);
 	bz->payload_size = file_size - bz->payload_offset;
 	bz->init_size = hdr->init_size > bz->payload_size ?
 			hdr->init_size : bz->payload_size;

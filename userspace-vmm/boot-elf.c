@@ -82,8 +82,7 @@ int elf_note_entry(const u8 *notes, size_t len, u64 *entry)
 		/* Sums of a size_t and 32-bit lengths: they cannot wrap. */
 		if (desc + nhdr.n_descsz > len)
 			return -1;
-		if (nhdr.n_type == PVH_NOTE_TYPE &&
-		    nhdr.n_namesz == sizeof(PVH_NOTE_NAME) &&
+		if (nhdr.n_type == PVH_NOTE_TYPE && nhdr.n_namesz == sizeof(PVH_NOTE_NAME) &&
 		    !memcmp(notes + name, PVH_NOTE_NAME, nhdr.n_namesz) &&
 		    (nhdr.n_descsz == 4 || nhdr.n_descsz == 8)) {
 			memcpy(&entry32, notes + desc, sizeof(entry32));

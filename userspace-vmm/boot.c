@@ -56,8 +56,7 @@ int ram_share(struct guest_ram *ram, struct err *err)
 	if (ram->fd < 0 || ftruncate(ram->fd, ram->size) < 0 ||
 	    mmap(ram->host, ram->size, PROT_READ | PROT_WRITE,
 		 MAP_SHARED | MAP_FIXED | MAP_NORESERVE, ram->fd, 0) == MAP_FAILED)
-		return err_sys(err, "cannot share %llu MiB of memory",
-			       ram->size / MIB);
+		return err_sys(err, "cannot share %llu MiB of memory", ram->size / MIB);
 	advise(ram);
 	return 0;
 }
@@ -95,8 +94,7 @@ void *ram_ptr(const struct guest_ram *ram, gpa_t gpa, u64 len)
  *
  * Return: entries used.
  */
-unsigned int ram_map(const struct guest_ram *ram,
-		     struct map_entry map[MAP_MAX_ENTRIES])
+unsigned int ram_map(const struct guest_ram *ram, struct map_entry map[MAP_MAX_ENTRIES])
 {
 	unsigned int n = 0;
 

@@ -55,8 +55,7 @@ struct map_entry {
 
 #define MAP_MAX_ENTRIES 5
 
-unsigned int ram_map(const struct guest_ram *ram,
-		     struct map_entry map[MAP_MAX_ENTRIES]);
+unsigned int ram_map(const struct guest_ram *ram, struct map_entry map[MAP_MAX_ENTRIES]);
 
 enum boot_mode {
 	BOOT_LONG_MODE,		/* 64-bit boot protocol, RSI = boot_params */

@@ -74,8 +74,7 @@ static void region_access(struct bus_region *r, u64 offset, void *data,
  * a PC. An access that sticks out of a region is split into bytes, each of
  * which is looked up on its own.
  */
-void bus_access(struct bus *bus, u64 addr, void *data, unsigned int size,
-		bool write)
+void bus_access(struct bus *bus, u64 addr, void *data, unsigned int size, bool write)
 {
 	struct bus_region *r = bus_find(bus, addr);
 	unsigned int i;
@@ -96,7 +95,6 @@ void bus_access(struct bus *bus, u64 addr, void *data, unsigned int size,
 		if (!write)
 			byte[i] = 0xff;
 		if (!i)
-			atomic_fetch_add_explicit(&bus->unclaimed, 1,
-						  memory_order_relaxed);
+			atomic_fetch_add_explicit(&bus->unclaimed, 1, memory_order_relaxed);
 	}
 }

@@ -49,8 +49,7 @@ struct bus {
 
 void bus_add(struct bus *bus, const char *name, u64 base, u64 size,
 	     bool bytewise, bus_fn fn, void *dev);
-void bus_access(struct bus *bus, u64 addr, void *data, unsigned int size,
-		bool write);
+void bus_access(struct bus *bus, u64 addr, void *data, unsigned int size, bool write);
 
 /* How a device drives its interrupt input. */
 struct irq_line {

@@ -253,8 +253,7 @@ void console_poll(struct console *con, struct pollfd fds[2])
  * console_events() - serve what poll() found
  * @fds: as filled by console_poll(), after poll()
  */
-enum console_request console_events(struct console *con,
-				    const struct pollfd fds[2])
+enum console_request console_events(struct console *con, const struct pollfd fds[2])
 {
 	enum console_request request = CONSOLE_NOTHING;
 

@@ -41,8 +41,7 @@ int console_open(struct console *con, const struct run_config *cfg,
 		 struct serial *serial, struct err *err);
 void console_close(struct console *con);
 void console_poll(struct console *con, struct pollfd fds[2]);
-enum console_request console_events(struct console *con,
-				    const struct pollfd fds[2]);
+enum console_request console_events(struct console *con, const struct pollfd fds[2]);
 void console_gather(struct console *con);
 void console_flush(struct console *con);
 enum console_request console_key(struct console *con, u8 byte);

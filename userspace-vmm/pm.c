@@ -31,8 +31,7 @@ static u64 monotonic_ns(void)
  * @opaque: its argument
  * @now_ns: a monotonic clock; NULL for CLOCK_MONOTONIC
  */
-void pm_init(struct pm *pm, struct irq_line sci,
-	     void (*power_off)(void *opaque), void *opaque,
+void pm_init(struct pm *pm, struct irq_line sci, void (*power_off)(void *opaque), void *opaque,
 	     u64 (*now_ns)(void))
 {
 	memset(pm, 0, sizeof(*pm));
@@ -111,8 +110,7 @@ void pm_access(void *dev, struct bus_access *access)
 		memcpy(&access->value, block + access->offset, access->size);
 	} else {
 		for (i = 0; i < access->size; i++)
-			write_byte(pm, access->offset + i,
-				   access->value >> (i * 8));
+			write_byte(pm, access->offset + i, access->value >> (i * 8));
 	}
 	if (pm->control & PM1_CNT_SLP_EN) {
 		off = PM1_CNT_SLP_TYP(pm->control) == PM_S5_TYPE;

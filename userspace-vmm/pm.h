@@ -33,8 +33,7 @@ struct pm {
 	u64 skew_ns;		/* a restored guest's clock is older */
 };
 
-void pm_init(struct pm *pm, struct irq_line sci,
-	     void (*power_off)(void *opaque), void *opaque,
+void pm_init(struct pm *pm, struct irq_line sci, void (*power_off)(void *opaque), void *opaque,
 	     u64 (*now_ns)(void));
 void pm_access(void *dev, struct bus_access *access);
 void pm_press_power_button(struct pm *pm);

@@ -41,8 +41,7 @@ static time_t host_now(void)
  * @now: source of seconds since the epoch; NULL for time()
  */
 void rtc_init(struct rtc *rtc, struct irq_line irq,
-	      void (*arm)(void *opaque, bool on), void *opaque,
-	      time_t (*now)(void))
+	      void (*arm)(void *opaque, bool on), void *opaque, time_t (*now)(void))
 {
 	memset(rtc, 0, sizeof(*rtc));
 	pthread_mutex_init(&rtc->lock, NULL);

@@ -30,8 +30,7 @@ struct rtc {
 };
 
 void rtc_init(struct rtc *rtc, struct irq_line irq,
-	      void (*arm)(void *opaque, bool on), void *opaque,
-	      time_t (*now)(void));
+	      void (*arm)(void *opaque, bool on), void *opaque, time_t (*now)(void));
 void rtc_access(void *dev, struct bus_access *access);
 void rtc_tick(struct rtc *rtc);
 

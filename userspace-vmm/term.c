@@ -58,8 +58,7 @@ static void catch_fatal_signals(void)
 	sa.sa_handler = on_fatal_signal;
 	for (i = 0; i < ARRAY_SIZE(fatal); i++) {
 		/* A sanitizer that has its own handler keeps it. */
-		if (!sigaction(fatal[i], NULL, &old) &&
-		    old.sa_handler == SIG_DFL)
+		if (!sigaction(fatal[i], NULL, &old) && old.sa_handler == SIG_DFL)
 			sigaction(fatal[i], &sa, NULL);
 	}
 }

@@ -44,8 +44,7 @@ int vcpu_create(struct machine *m, unsigned int id, struct err *err)
 	v->fd = M_IOCTL(m, m->vm_fd, KVM_CREATE_VCPU, id, err);
 	if (v->fd < 0)
 		return -1;
-	run = mmap(NULL, m->run_size, PROT_READ | PROT_WRITE, MAP_SHARED,
-		   v->fd, 0);
+	run = mmap(NULL, m->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
 	if (run == MAP_FAILED)
 		return err_sys(err, "%s: cannot map the run page of vCPU %u",
 			       m->cfg->device, id);
@@ -112,8 +111,7 @@ static int handle_io(struct vcpu *v)
 		return vcpu_fail(v, "KVM_EXIT_IO with data outside of the run page");
 	for (i = 0; i < run->io.count; i++)
 		bus_access(&v->machine->pio, run->io.port,
-			   data + (size_t)i * run->io.size, run->io.size,
-			   write);
+			   data + (size_t)i * run->io.size, run->io.size, write);
 	return 0;
 }
 
@@ -133,8 +131,7 @@ static int fail_internal_error(struct vcpu *v)
 	int at = 0;
 
 	ioctl(v->fd, KVM_GET_REGS, &regs);
-	if (sub == KVM_INTERNAL_ERROR_EMULATION &&
-	    run->emulation_failure.ndata >= 3 &&
+	if (sub == KVM_INTERNAL_ERROR_EMULATION && run->emulation_failure.ndata >= 3 &&
 	    (run->emulation_failure.flags &
 	     KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)) {
 		n = run->emulation_failure.insn_size;
@@ -146,8 +143,7 @@ static int fail_internal_error(struct vcpu *v)
 		n = run->internal.ndata;
 		for (i = 0; i < n && i < 4; i++)
 			at += snprintf(extra + at, sizeof(extra) - at, "%s%#llx",
-				       i ? " " : ", data ",
-				       run->internal.data[i]);
+				       i ? " " : ", data ", run->internal.data[i]);
 	}
 	return vcpu_fail(v, "KVM_EXIT_INTERNAL_ERROR %u (%s) at rip %#llx%s", sub,
 			 name ? name : "unknown", regs.rip, extra);
