@@ -37,13 +37,15 @@ static void child(const struct daemon *d, char *const argv[], const int *fds,
 		return;
 	while (count--)
 		fcntl(fds[count], F_SETFD, 0);
+	if (d->prepare && d->prepare(d->opaque) < 0)
+		return;
 	execvp(argv[0], argv);
 	dprintf(STDERR_FILENO, "%s\n", strerror(errno));
 }
 
 /**
  * daemon_start() - start a program
- * @d: filled
+ * @d: cleared, but for @d->prepare; filled
  * @argv: its arguments; the first one is its name
  * @fds: descriptors that it keeps, under the same numbers
  * @count: of @fds

@@ -13,6 +13,9 @@ struct daemon {
 	const char *name;
 	pid_t pid;		/* 0: it does not run */
 	int log;		/* what it printed */
+	/* In its process, before the program; -1: it said why. Optional. */
+	int (*prepare)(void *opaque);
+	void *opaque;
 };
 
 int daemon_start(struct daemon *d, char *const argv[], const int *fds,

@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "vhost.h"
@@ -156,30 +157,87 @@ static int ask(struct vhost *v, u32 request, u64 *value)
 	return ret;
 }
 
-/**
- * vhost_user_connect() - greet a daemon
- * @v: filled
- * @fd: a connected socket, which is closed by vhost_close()
- * @err: filled on failure
- */
-int vhost_user_connect(struct vhost *v, int fd, struct err *err)
+/* Greet a daemon. */
+static int say_hello(struct vhost *v, struct err *err)
 {
-	struct timeval patience = { .tv_sec = REPLY_SECONDS };
 	u64 wanted = 1ULL << PROTOCOL_REPLY_ACK | 1ULL << PROTOCOL_CONFIG, there;
 
-	v->fd = fd;
-	v->user = true;
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	if (ask(v, GET_FEATURES, &v->features) < 0 ||
 	    ask(v, GET_PROTOCOL_FEATURES, &there) < 0)
 		return err_sys(err, "vhost-user: no answer");
 	if (!(v->features >> VHOST_USER_F_PROTOCOL_FEATURES & 1) ||
-	    (there & wanted) != wanted)
+	    !(there >> PROTOCOL_REPLY_ACK & 1))
 		return err_set(err, "vhost-user: the daemon is too old");
-	if (tell(v, SET_PROTOCOL_FEATURES, wanted, sizeof(u64)) < 0 ||
+	if (tell(v, SET_PROTOCOL_FEATURES, there & wanted, sizeof(u64)) < 0 ||
 	    tell(v, SET_OWNER, 0, 0) < 0)
 		return err_sys(err, "vhost-user");
 	return 0;
+}
+
+/**
+ * vhost_user_listen() - a socket for a daemon, which we are connected to already
+ * @v: filled
+ * @listener: filled: for the daemon to listen on
+ * @err: filled on failure
+ */
+int vhost_user_listen(struct vhost *v, int *listener, struct err *err)
+{
+	struct timeval patience = { .tv_sec = REPLY_SECONDS };
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof(addr);
+
+	v->user = true;
+	v->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	*listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	/* No path at all: the kernel chooses an abstract one. */
+	if (v->fd >= 0 && *listener >= 0 &&
+	    !bind(*listener, (struct sockaddr *)&addr, sizeof(sa_family_t)) &&
+	    !listen(*listener, 1) &&
+	    !getsockname(*listener, (struct sockaddr *)&addr, &len) &&
+	    !connect(v->fd, (struct sockaddr *)&addr, len) &&
+	    !setsockopt(v->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)))
+		return 0;
+	err_sys(err, "cannot make a socket");
+	vhost_close(v);
+	if (*listener >= 0)
+		close(*listener);
+	return -1;
+}
+
+/**
+ * vhost_user_start() - start a daemon, and greet it
+ * @v: from vhost_user_listen()
+ * @d: the daemon
+ * @argv: its arguments
+ * @fds: what it keeps; the first is the listener, which is closed here
+ * @count: of @fds
+ * @err: filled on failure
+ */
+int vhost_user_start(struct vhost *v, struct daemon *d, char *const argv[],
+		     const int *fds, unsigned int count, struct err *err)
+{
+	int ret = daemon_start(d, argv, fds, count, err);
+
+	close(fds[0]);
+	if (ret < 0)
+		return -1;
+	return say_hello(v, err) < 0 ? daemon_failed(d, err) : 0;
+}
+
+/**
+ * vhost_user_event() - virtio_device_ops.event, with the daemon's socket as fd
+ * @dev: the device
+ *
+ * The daemon says nothing by itself: an answer was read meanwhile, or it is gone.
+ */
+void vhost_user_event(struct virtio_device *dev)
+{
+	char byte;
+
+	if (recv(dev->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN)
+		return;
+	dev->fd = -1;
+	virtio_broken(dev);
 }
 
 static int set_memory(struct vhost *v, const struct vhost_memory *table,

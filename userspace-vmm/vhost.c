@@ -56,7 +56,7 @@ static int set_memory(struct vhost *v, const struct guest_ram *ram)
 static int set_queue(struct vhost *v, struct virtio_device *dev, unsigned int i)
 {
 	struct virtio_queue *q = &dev->queue[i];
-	struct vhost_vring_state num = { i, q->size }, base = { i, 0 };
+	struct vhost_vring_state num = { i, q->size }, base = { i, q->next_avail };
 	struct vhost_vring_addr addr = {
 		.index = i,
 		.desc_user_addr = (uintptr_t)q->desc,
@@ -99,6 +99,26 @@ int vhost_start(struct vhost *v, struct virtio_device *dev, unsigned int queues)
 			return -1;
 	}
 	return 0;
+}
+
+/**
+ * vhost_stop() - have the first queues of a device not served for now
+ * @v: who
+ * @dev: the device, started
+ * @queues: how many
+ *
+ * Nothing is under way any more when it returns; vhost_start() goes on where it was.
+ */
+void vhost_stop(struct vhost *v, struct virtio_device *dev, unsigned int queues)
+{
+	struct vhost_vring_state base;
+	unsigned int i;
+
+	for (i = 0; i < queues; i++) {
+		base = (struct vhost_vring_state){ .index = i };
+		if (call(v, VHOST_GET_VRING_BASE, &base, NULL) >= 0)
+			dev->queue[i].next_avail = base.num;
+	}
 }
 
 /**

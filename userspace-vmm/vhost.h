@@ -8,6 +8,7 @@
 
 #include <linux/vhost.h>
 
+#include "daemon.h"
 #include "virtio.h"
 
 /**
@@ -24,11 +25,15 @@ struct vhost {
 
 int vhost_open(struct vhost *v, const char *path, struct err *err);
 int vhost_start(struct vhost *v, struct virtio_device *dev, unsigned int queues);
+void vhost_stop(struct vhost *v, struct virtio_device *dev, unsigned int queues);
 void vhost_close(struct vhost *v);
 
 /* vhost-user.c; the requests are the kernel's numbers, and a few more. */
 #define VHOST_USER_F_PROTOCOL_FEATURES 30
-int vhost_user_connect(struct vhost *v, int fd, struct err *err);
+int vhost_user_listen(struct vhost *v, int *listener, struct err *err);
+int vhost_user_start(struct vhost *v, struct daemon *d, char *const argv[],
+		     const int *fds, unsigned int count, struct err *err);
+void vhost_user_event(struct virtio_device *dev);
 int vhost_user_call(struct vhost *v, unsigned long request, void *arg,
 		    const struct guest_ram *ram);
 int vhost_user_get_config(struct vhost *v, void *config, u32 len, struct err *err);

@@ -3,14 +3,11 @@
  * A disk that qemu-storage-daemon serves by vhost-user: overlays, and other
  * formats than raw.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <linux/virtio_blk.h>
 
@@ -42,24 +39,9 @@ static int start(struct virtio_device *dev)
 	return vhost_start(&b->vhost, dev, 1);
 }
 
-/* The answer comes when nothing is under way any more. */
 static void stop(struct virtio_device *dev)
 {
-	struct blk_user *b = (struct blk_user *)dev;
-	struct vhost_vring_state state = { 0 };
-
-	vhost_user_call(&b->vhost, VHOST_GET_VRING_BASE, &state, NULL);
-}
-
-/* The daemon says nothing by itself: an answer was read meanwhile, or it is gone. */
-static void event(struct virtio_device *dev)
-{
-	char byte;
-
-	if (recv(dev->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN)
-		return;
-	dev->fd = -1;
-	virtio_broken(dev);
+	vhost_stop(&((struct blk_user *)dev)->vhost, dev, 1);
 }
 
 static void destroy(struct virtio_device *dev)
@@ -79,35 +61,11 @@ static const struct virtio_device_ops ops = {
 	.type = VIRTIO_ID_BLOCK,
 	.class = 0x018000,	/* mass storage */
 	.queues = 1,
-	.event = event,
+	.event = vhost_user_event,
 	.start = start,
 	.stop = stop,
 	.destroy = destroy,
 };
-
-/* A socket that the daemon listens on and we are connected to, without a name. */
-static int make_socket(int *listener, struct err *err)
-{
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	socklen_t len = sizeof(addr);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	*listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	/* No path at all: the kernel chooses an abstract one. */
-	if (fd < 0 || *listener < 0 ||
-	    bind(*listener, (struct sockaddr *)&addr, sizeof(sa_family_t)) < 0 ||
-	    listen(*listener, 1) < 0 ||
-	    getsockname(*listener, (struct sockaddr *)&addr, &len) < 0 ||
-	    connect(fd, (struct sockaddr *)&addr, len) < 0) {
-		err_sys(err, "cannot make a socket");
-		if (fd >= 0)
-			close(fd);
-		if (*listener >= 0)
-			close(*listener);
-		return -1;
-	}
-	return fd;
-}
 
 /* A new layer: a file that is kept, or one that nobody else ever sees. */
 static int create_layer(struct blk_user *b, const struct disk *disk, struct err *err)
@@ -185,7 +143,7 @@ static int start_daemon(struct blk_user *b, const struct disk *disk, int listene
 	snprintf(export, sizeof(export),
 		 "type=vhost-user-blk,id=disk,node-name=disk,addr.type=fd,addr.str=%d,writable=%s",
 		 listener, disk->ro ? "off" : "on");
-	return daemon_start(&b->daemon, argv, fds, b->layer >= 0 ? 3 : 2, err);
+	return vhost_user_start(&b->vhost, &b->daemon, argv, fds, b->layer >= 0 ? 3 : 2, err);
 }
 
 /**
@@ -197,7 +155,7 @@ static int start_daemon(struct blk_user *b, const struct disk *disk, int listene
 int blk_user_create(struct virtio_host *host, const struct disk *disk, struct err *err)
 {
 	struct blk_user *b = calloc(1, sizeof(*b));
-	int fd, listener, ret;
+	int listener;
 
 	if (!b)
 		return err_sys(err, "--disk");
@@ -208,19 +166,12 @@ int blk_user_create(struct virtio_host *host, const struct disk *disk, struct er
 	b->dev.config_len = CONFIG_LEN;
 	if (virtio_add(host, &b->dev, &ops, err) < 0 || open_files(b, disk, err) < 0)
 		return -1;
-	fd = make_socket(&listener, err);
-	if (fd < 0)
+	if (vhost_user_listen(&b->vhost, &listener, err) < 0 ||
+	    start_daemon(b, disk, listener, err) < 0)
 		return -1;
-	ret = start_daemon(b, disk, listener, err);
-	close(listener);
-	if (ret < 0) {
-		close(fd);
-		return -1;
-	}
-	if (vhost_user_connect(&b->vhost, fd, err) < 0 ||
-	    vhost_user_get_config(&b->vhost, &b->config, CONFIG_LEN, err) < 0)
+	if (vhost_user_get_config(&b->vhost, &b->config, CONFIG_LEN, err) < 0)
 		return daemon_failed(&b->daemon, err);
-	b->dev.fd = fd;
+	b->dev.fd = b->vhost.fd;
 	b->dev.features = (b->dev.features | BLK_FEATURES) & b->vhost.features;
 	return 0;
 }
