@@ -19,6 +19,7 @@ int devices_share_memory(const struct run_config *cfg, bool *share, struct err *
 
 	*share = false;
 	for (i = 0; i < cfg->device_count && !ret; i++) {
+		*share = *share || cfg->devices[i].kind == DEVICE_SHARE;
 		if (cfg->devices[i].kind != DEVICE_DISK)
 			continue;
 		ret = disk_parse(&disk, cfg->devices[i].arg, err);
@@ -45,6 +46,7 @@ int devices_create(struct virtio_host *host, const struct run_config *cfg,
 		[DEVICE_CONSOLE] = console_create,
 		[DEVICE_BALLOON] = balloon_create,
 		[DEVICE_VSOCK] = vsock_create,
+		[DEVICE_SHARE] = fs_create,
 	};
 	unsigned int i;
 

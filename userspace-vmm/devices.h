@@ -15,6 +15,7 @@ int devices_share_memory(const struct run_config *cfg, bool *share, struct err *
 /* One for each kind: @arg is the option's. The device is added to @host. */
 int blk_create(struct virtio_host *host, const char *arg, struct err *err);
 int balloon_create(struct virtio_host *host, const char *arg, struct err *err);
+int fs_create(struct virtio_host *host, const char *arg, struct err *err);
 int console_create(struct virtio_host *host, const char *arg, struct err *err);
 int net_create(struct virtio_host *host, const char *arg, struct err *err);
 int rng_create(struct virtio_host *host, const char *arg, struct err *err);

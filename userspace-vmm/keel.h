@@ -70,6 +70,7 @@ enum device_kind {
 	DEVICE_CONSOLE,
 	DEVICE_BALLOON,
 	DEVICE_VSOCK,
+	DEVICE_SHARE,
 };
 
 #define MAX_DEVICES 24

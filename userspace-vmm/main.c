@@ -191,6 +191,12 @@ static int add_vsock(struct run_config *cfg, void *field, const char *arg)
 	return add_device(cfg, DEVICE_VSOCK, arg);
 }
 
+static int add_share(struct run_config *cfg, void *field, const char *arg)
+{
+	(void)field;
+	return add_device(cfg, DEVICE_SHARE, arg);
+}
+
 static int add_rng(struct run_config *cfg, void *field, const char *arg)
 {
 	(void)field;
@@ -260,6 +266,8 @@ static const struct option_row {
 	  add_balloon, 0, DEVICES },
 	{ RUN, 0, "vsock", "CID", "sockets between host and guest",
 	  add_vsock, 0, DEVICES },
+	{ RUN, 0, "share", "DIR", "a directory, by virtiofs: DIR[,tag=T][,ro]",
+	  add_share, 0, DEVICES },
 	{ RUN, 0, "rng", NULL, "give the guest random numbers",
 	  add_rng, 0, DEVICES },
 	{ MACHINE, 't', "timeout", "S", "end the guest after S seconds",

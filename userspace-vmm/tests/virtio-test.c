@@ -3,12 +3,14 @@
  * Virtio: the transport's registers, rings that are right and rings that are
  * not, disks with all their requests.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <linux/fuse.h>
 #include <linux/virtio_blk.h>
 
 #include "driver.h"
@@ -310,6 +312,55 @@ static void test_overlay(const char *dir)
 	ok(access(arg, F_OK), "nothing is left");
 }
 
+/* Return: the error of a request to a file system; what follows its head is in data. */
+static int fuse_request(u32 opcode, const void *arg, size_t len)
+{
+	struct fuse_in_header head = {
+		.len = sizeof(head) + len, .opcode = opcode, .unique = 9, .nodeid = FUSE_ROOT_ID,
+	};
+	struct fuse_out_header out;
+	u8 *data = d.ram.host + DRIVER_DATA;
+	u16 idx = driver_used(&d, 1)->idx;
+
+	memcpy(data, &head, sizeof(head));
+	memcpy(data + sizeof(head), arg, len);
+	driver_desc(&d, 1)[0] = (struct vring_desc){ DRIVER_DATA, head.len, VRING_DESC_F_NEXT, 1 };
+	driver_desc(&d, 1)[1] = (struct vring_desc){ DRIVER_DATA + 4096, 4096, VRING_DESC_F_WRITE, 0 };
+	driver_submit(&d, 1, QUEUE_SIZE, 0);
+	if (!driver_wait(&d, 1, idx + 1))
+		return -EIO;
+	memcpy(&out, data + 4096, sizeof(out));
+	memmove(data, data + 4096 + sizeof(out), 4096 - sizeof(out));
+	return out.unique == 9 ? out.error : -EIO;
+}
+
+static void test_share(const char *dir)
+{
+	struct fuse_init_in init = { .major = FUSE_KERNEL_VERSION, .minor = 31 };
+	struct fuse_entry_out entry;
+	char arg[300];
+
+	if (access("/usr/lib/qemu/virtiofsd", X_OK) || geteuid()) {
+		ok(true, "a share # SKIP no virtiofsd, or not root");
+		return;
+	}
+	snprintf(arg, sizeof(arg), "%s,tag=t,ro", dir);
+	begin(fs_create, arg);
+	ok(driver_read(&d, DRIVER_CONFIG, 4) == 't' && driver_read(&d, DRIVER_CONFIG + 36, 4) == 1,
+	   "its tag and its queues");
+	is(driver_start(&d, QUEUE_SIZE, 0), 15, "a driver starts");
+	is(fuse_request(FUSE_INIT, &init, sizeof(init)), 0, "a session");
+	is(fuse_request(FUSE_LOOKUP, "nothing", 8), -ENOENT, "no such file");
+	is(fuse_request(FUSE_LOOKUP, "disk", 5), 0, "a file");
+	memcpy(&entry, d.ram.host + DRIVER_DATA, sizeof(entry));
+	is(entry.attr.size, DISK_SECTORS * 512, "its size");
+	is(fuse_request(FUSE_UNLINK, "disk", 5), -EROFS, "which stays");
+	is(driver_start(&d, QUEUE_SIZE, 0), 15, "the driver starts again");
+	driver_end(&d);
+	ok(fs_create(&d.host, "/dev/null", &err) < 0, "not a directory");
+	virtio_remove_all(&d.host);
+}
+
 static void test_balloon(void)
 {
 	u32 pfns[] = { 0x120000 >> 12, 0xfffffff0, 0x122000 >> 12 };
@@ -381,6 +432,7 @@ int main(void)
 	ok(mkdtemp(dir), "a directory");
 	test_raw(dir);
 	test_overlay(dir);
+	test_share(dir);
 	test_balloon();
 	test_console(dir);
 	snprintf(path, sizeof(path), "%s/disk", dir);

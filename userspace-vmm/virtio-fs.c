@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A directory of the host in the guest (virtio 1.2, section 5.11), served by
+ * virtiofsd.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <linux/virtio_fs.h>
+
+#include "daemon.h"
+#include "devices.h"
+#include "vhost.h"
+
+#define QUEUES 2	/* for what is urgent, and for the rest */
+#define PLACE "/tmp"	/* where the daemon sees the directory */
+
+struct fs {
+	struct virtio_device dev;
+	struct virtio_fs_config config;
+	struct vhost vhost;
+	struct daemon daemon;
+	char *dir;
+	bool ro;
+};
+
+static int start(struct virtio_device *dev)
+{
+	return vhost_start(&((struct fs *)dev)->vhost, dev, QUEUES);
+}
+
+static void stop(struct virtio_device *dev)
+{
+	vhost_stop(&((struct fs *)dev)->vhost, dev, QUEUES);
+}
+
+static void destroy(struct virtio_device *dev)
+{
+	struct fs *fs = (struct fs *)dev;
+
+	vhost_close(&fs->vhost);
+	daemon_stop(&fs->daemon);
+	free(fs->dir);
+}
+
+static const struct virtio_device_ops ops = {
+	.name = "share",
+	.type = VIRTIO_ID_FS,
+	.class = 0x018000,	/* mass storage */
+	.queues = QUEUES,
+	.event = vhost_user_event,
+	.start = start,
+	.stop = stop,
+	.destroy = destroy,
+};
+
+/* DIR[,tag=T][,ro] */
+static int parse(struct fs *fs, const char *arg, struct err *err)
+{
+	static char *const tokens[] = { "tag", "ro", NULL };
+	const char *tag = NULL;
+	char *rest, *value, *end;
+	struct stat st;
+
+	fs->dir = strdup(arg);
+	if (!fs->dir)
+		return err_sys(err, "--share");
+	rest = fs->dir + strcspn(fs->dir, ",");
+	if (*rest)
+		*rest++ = '\0';
+	while (*rest) {
+		const char *at = rest;
+		int token = getsubopt(&rest, tokens, &value);
+
+		if (token == 0 && value)
+			tag = value;
+		else if (token == 1 && !value)
+			fs->ro = true;
+		else
+			return err_set(err, "--share %s: what is %s? Known are tag=T and ro", arg, at);
+	}
+	if (stat(fs->dir, &st) < 0)
+		return err_sys(err, "--share %s", fs->dir);
+	if (!S_ISDIR(st.st_mode))
+		return err_set(err, "--share %s is not a directory", fs->dir);
+	for (end = fs->dir + strlen(fs->dir) - 1; end > fs->dir && *end == '/'; end--)
+		*end = '\0';
+	if (!tag)
+		tag = strrchr(fs->dir, '/') ? strrchr(fs->dir, '/') + 1 : fs->dir;
+	if (!*tag || strlen(tag) > sizeof(fs->config.tag))
+		return err_set(err, "--share %s: give a name for the guest of up to %zu bytes: tag=T",
+			       arg, sizeof(fs->config.tag));
+	memcpy(fs->config.tag, tag, strlen(tag));
+	fs->config.num_request_queues = QUEUES - 1;
+	return 0;
+}
+
+/*
+ * In the daemon's process: the directory at a place of which no character means
+ * anything to the daemon's options; and read-only, for which it has none.
+ */
+static int show_directory(void *opaque)
+{
+	const struct fs *fs = opaque;
+	struct mount_attr attr = { .attr_set = fs->ro ? MOUNT_ATTR_RDONLY : 0 };
+	int tree;
+
+	if (unshare(CLONE_NEWNS) < 0) {
+		dprintf(STDERR_FILENO, "--share: %s\n", errno == EPERM ? "needs root" :
+			strerror(errno));
+		return -1;
+	}
+	tree = open_tree(AT_FDCWD, fs->dir, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+	if (tree >= 0 && !mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) &&
+	    !mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) &&
+	    !move_mount(tree, "", AT_FDCWD, PLACE, MOVE_MOUNT_F_EMPTY_PATH))
+		return 0;
+	dprintf(STDERR_FILENO, "--share %s: %s\n", fs->dir, strerror(errno));
+	return -1;
+}
+
+/**
+ * fs_create() - --share
+ * @host: gets it
+ * @arg: the option's argument
+ * @err: filled on failure
+ */
+int fs_create(struct virtio_host *host, const char *arg, struct err *err)
+{
+	struct fs *fs = calloc(1, sizeof(*fs));
+	const char *program = "/usr/lib/qemu/virtiofsd";	/* of Debian 12 */
+	char socket[24];
+	char *argv[] = { NULL, "-f", "-o", "source=" PLACE ",xattr", socket, NULL };
+	int listener;
+
+	if (!fs)
+		return err_sys(err, "--share");
+	fs->vhost.fd = -1;
+	fs->dev.config = &fs->config;
+	fs->dev.config_len = sizeof(fs->config);
+	if (virtio_add(host, &fs->dev, &ops, err) < 0 || parse(fs, arg, err) < 0)
+		return -1;
+	if (vhost_user_listen(&fs->vhost, &listener, err) < 0)
+		return -1;
+	snprintf(socket, sizeof(socket), "--fd=%d", listener);
+	argv[0] = (char *)(access(program, X_OK) ? "virtiofsd" : program);
+	fs->daemon.prepare = show_directory;
+	fs->daemon.opaque = fs;
+	if (vhost_user_start(&fs->vhost, &fs->daemon, argv, &listener, 1, err) < 0)
+		return -1;
+	fs->dev.fd = fs->vhost.fd;
+	fs->dev.features &= fs->vhost.features;
+	return 0;
+}
