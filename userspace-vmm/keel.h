@@ -103,7 +103,10 @@ struct run_config {
 	const char *config;
 	const char *gdb;
 	const char *restore;	/* a snapshot */
+	const char *rootfs;
+	char **command;		/* in the rootfs; NULL: none was given */
 	const char *args[2];	/* what is no option */
+	unsigned int arg_count;
 };
 
 /* The largest xAPIC id is 254; the guest's ACPI tables use xAPIC entries. */

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "machine.h"
+#include "rootfs.h"
 
 #define COM1_PORT 0x3f8
 #define COM1_IRQ 4
@@ -91,6 +92,17 @@ static void guest_power_off(void *opaque)
 static void guest_reset(void *opaque)
 {
 	machine_end(opaque, END_REBOOT);
+}
+
+/* The guest's first program tells how the command ended (guest-init.c). */
+static void exit_access(void *dev, struct bus_access *access)
+{
+	struct machine *m = dev;
+
+	if (!access->write)
+		return;
+	atomic_store(&m->exit_status, access->value);
+	machine_end(m, END_EXIT);
 }
 
 static void set_irq(void *opaque, unsigned int gsi, bool level)
@@ -317,6 +329,8 @@ static void add_devices(struct machine *m)
 	bus_add(pio, "pm", PM_BASE, PM_SIZE, false, pm_access, &m->pm);
 	bus_add(pio, "pci", PCI_PORTS, PCI_PORTS_SIZE, false, pci_access,
 		&m->pci);
+	if (m->cfg->rootfs)
+		bus_add(pio, "exit", EXIT_PORT, 1, true, exit_access, m);
 	bus_add(&m->mmio, "pci", PCI_WINDOW, PCI_WINDOW_SIZE, false,
 		pci_mmio_access, &m->pci);
 	add_snapshot_parts(m);

@@ -33,6 +33,7 @@ enum end_reason {
 	END_QUIT,
 	END_SIGNAL,
 	END_ERROR,
+	END_EXIT,
 };
 
 #define EXIT_REASONS 64		/* KVM_EXIT_* numbers counted one by one */
@@ -86,6 +87,7 @@ struct machine {
 
 	atomic_int end;		/* enum end_reason; the first one counts */
 	int signal;		/* with END_SIGNAL; main thread */
+	atomic_int exit_status;	/* with END_EXIT */
 	struct err failure;	/* with END_ERROR; written by who set it */
 };
 

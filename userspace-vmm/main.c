@@ -21,6 +21,7 @@
 #endif
 
 #define DEFAULT_APPEND "console=ttyS0"
+#define ROOTFS_APPEND DEFAULT_APPEND " loglevel=1 panic=-1"
 #define DEFAULT_MEM (512 * MIB)
 #define CONFIG_MAX (64 * KIB)
 
@@ -268,6 +269,8 @@ static const struct option_row {
 	  add_vsock, 0, DEVICES },
 	{ RUN, 0, "share", "DIR", "a directory, by virtiofs: DIR[,tag=T][,ro]",
 	  add_share, 0, DEVICES },
+	{ RUN, 0, "rootfs", "DIR", "a directory as the root: DIR[,ro|,overlay]; no kernel: the host's",
+	  TEXT(rootfs) },
 	{ RUN, 0, "rng", NULL, "give the guest random numbers",
 	  add_rng, 0, DEVICES },
 	{ MACHINE, 't', "timeout", "S", "end the guest after S seconds",
@@ -307,11 +310,11 @@ static const struct command {
 	const char *what;
 	const char *more;	/* after the options, in --help */
 } commands[] = {
-	{ RUN, "run", "[FILE.keel | --kernel FILE]", 0, 1, cmd_run,
+	{ RUN, "run", "[FILE.keel | --kernel FILE | --rootfs DIR [--] [COMMAND...]]", 0, 1, cmd_run,
 	  "boot a Linux kernel as a guest, its serial port on this terminal",
 	  "\nKeys: Ctrl-A x quits, Ctrl-A p presses the power button, Ctrl-A h tells more.\n"
 	  "\n"
-	  "Exit status:\n"
+	  "Exit status, if not that of COMMAND:\n"
 	  "    0  the guest powered off\n"
 	  "    1  error, explained in one line\n"
 	  "    2  wrong usage\n"
@@ -488,14 +491,26 @@ static int bad_option(const struct command *c, int opt, char **argv)
 		    opt == '?' ? "unknown option" : "its argument is missing", c->name);
 }
 
-/* Twice: first for a configuration file, then to override what it says. */
+static int add_argument(const struct command *c, struct run_config *cfg, const char *arg)
+{
+	if (cfg->arg_count == c->max_args)
+		return fail(EXIT_USAGE, "%s: unexpected argument; see keel %s --help", arg, c->name);
+	cfg->args[cfg->arg_count++] = arg;
+	return 0;
+}
+
+/*
+ * Twice: first for a configuration file and what is no option, then to override
+ * what the file says. Behind --rootfs what is no option starts a command, and so
+ * does -- in any case.
+ */
 static int parse_options(const struct command *c, struct run_config *cfg,
 			 int argc, char **argv, bool first)
 {
 	struct option longs[ARRAY_SIZE(rows) + 1] = { 0 };
-	char letters[2 * ARRAY_SIZE(rows) + 2] = ":";
-	size_t i, n = 0, at = 1;
-	int opt, status;
+	char letters[2 * ARRAY_SIZE(rows) + 3] = "-:";
+	size_t i, n = 0, at = 2;
+	int opt, status = 0;
 
 	for (i = 0; i < ARRAY_SIZE(rows); i++) {
 		if (!(rows[i].commands & c->bit))
@@ -510,42 +525,49 @@ static int parse_options(const struct command *c, struct run_config *cfg,
 	while ((opt = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
 		const struct option_row *row = find_row(c, opt);
 
+		if (opt == 1) {
+			if (first ? c->bit == RUN && cfg->rootfs : cfg->command == argv + optind - 1) {
+				optind--;
+				break;
+			}
+			status = first ? add_argument(c, cfg, optarg) : 0;
+			if (status)
+				return status;
+			continue;
+		}
 		if (!row)
 			return bad_option(c, opt, argv);
 		if (!row->set)
 			return first ? -1 : 0;
-		status = !first || row->field == FIELD(config) ? set_option(row, cfg, "--", optarg) : 0;
+		if (!first || row->field == FIELD(config) || row->field == FIELD(rootfs))
+			status = set_option(row, cfg, "--", optarg);
 		if (status)
 			return status;
 	}
-	return 0;
+	if (first && optind < argc && c->bit == RUN)
+		cfg->command = argv + optind;
+	for (; first && !cfg->command && optind < argc && !status; optind++)
+		status = add_argument(c, cfg, argv[optind]);
+	return status;
 }
 
 static int run_command(const struct command *c, int argc, char **argv)
 {
 	static struct run_config cfg = {
-		.append = DEFAULT_APPEND,
 		.device = KEEL_DEVICE,
 		.root = "",
 		.mem = DEFAULT_MEM,
 		.cpus = 1,
 	};
-	unsigned int i, args;
 	int status;
 
 	command_name = c->name;
 	status = parse_options(c, &cfg, argc, argv, true);
 	if (status)
 		return status < 0 ? command_help(c) : status;
-	args = argc - optind;
-	if (args > c->max_args)
-		return fail(EXIT_USAGE, "%s: unexpected argument; see keel %s --help",
-			    argv[optind + c->max_args], c->name);
-	if (args < c->min_args)
+	if (cfg.arg_count < c->min_args)
 		return fail(EXIT_USAGE, "%s is missing; see keel %s --help", c->args, c->name);
-	for (i = 0; i < args; i++)
-		cfg.args[i] = argv[optind + i];
-	if (c->bit == RUN && args) {
+	if (c->bit == RUN && cfg.arg_count) {
 		if (cfg.config)
 			return fail(EXIT_USAGE, "%s: unexpected argument beside --config",
 				    cfg.args[0]);
@@ -557,7 +579,14 @@ static int run_command(const struct command *c, int argc, char **argv)
 			return status;
 	}
 	status = parse_options(c, &cfg, argc, argv, false);
-	return status ? status : c->run(&cfg);
+	if (status)
+		return status;
+	if (cfg.command && !cfg.rootfs)
+		return fail(EXIT_USAGE, "%s: unexpected argument; a command is for --rootfs",
+			    cfg.command[0]);
+	if (!cfg.append)
+		cfg.append = cfg.rootfs ? ROOTFS_APPEND : DEFAULT_APPEND;
+	return c->run(&cfg);
 }
 
 /*

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "machine.h"
+#include "rootfs.h"
 
 static int end_status(struct machine *m)
 {
@@ -23,6 +24,8 @@ static int end_status(struct machine *m)
 	case END_TIMEOUT:
 		return fail(EXIT_TIMEOUT, "the guest did not end within %g seconds",
 			    m->cfg->timeout);
+	case END_EXIT:
+		return m->exit_status;
 	case END_QUIT:
 		return EXIT_USER_QUIT;
 	case END_SIGNAL:
@@ -95,6 +98,8 @@ int cmd_run(struct run_config *cfg)
 	unsigned int i;
 
 	if (cfg->restore && snapshot_open(cfg, &err) < 0)
+		return fail(EXIT_FAIL, "%s", err.text);
+	if (cfg->rootfs && rootfs_prepare(cfg, &err) < 0)
 		return fail(EXIT_FAIL, "%s", err.text);
 	if (!cfg->kernel && !cfg->restore)
 		return fail(EXIT_USAGE, "--kernel FILE is missing; for instance --kernel /boot/vmlinuz-$(uname -r)");
