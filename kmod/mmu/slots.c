@@ -212,8 +212,11 @@ static bool tables_of_slot(struct keel_vm *vm, const struct keel_slot *slot, ran
 static bool adapt_tables(struct keel_vm *vm, const struct keel_slot *old,
 			 const struct keel_slot *new)
 {
-	if (!new || new->gfn != old->gfn)
+	if (!new)
 		return tables_of_slot(vm, old, keel_tables_remove);
+	/* in one piece: the new place may overlap, and its log knows other pages there */
+	if (new->gfn != old->gfn)
+		return keel_tables_remove(vm, old->gfn, old->gfn + old->npages);
 	/* if all is dirty already, CLEAR will write-protect it */
 	if (keel_slot_logged(new) && !keel_slot_logged(old) && !new->all_dirty)
 		return tables_of_slot(vm, old, keel_tables_write_protect);
