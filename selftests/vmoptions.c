@@ -56,6 +56,56 @@ TEST(quirk_lint0)
 	vm_destroy(vm);
 }
 
+/* Linux 6.11's */
+#ifndef KVM_CAP_X86_APIC_BUS_CYCLES_NS
+#define KVM_CAP_X86_APIC_BUS_CYCLES_NS	237
+#endif
+
+static void set_lapic_reg(struct kvm_lapic_state *s, u32 reg, u32 value)
+{
+	memcpy(s->regs + reg, &value, sizeof(value));
+}
+
+/* A period of centuries: to a signed number of nanoseconds it would be over already. */
+TEST(slow_apic_timer)
+{
+	static const u32 modes[] = { 0, APIC_LVT_TIMER_PERIODIC };
+	struct vm *vm = vm_create(VM_IRQCHIP | VM_NO_MEMORY);
+	u64 longest = ~0ULL / (~0U * 128ULL);
+	struct kvm_lapic_state s;
+	struct timespec now;
+	struct vcpu *vcpu;
+
+	if (!ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_X86_APIC_BUS_CYCLES_NS))
+		SKIP(return, "no KVM_CAP_X86_APIC_BUS_CYCLES_NS");
+	EXPECT_EQ(-EINVAL, enable(vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS, 0));
+	EXPECT_EQ(-EINVAL, enable(vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS, longest + 1));
+	EXPECT_EQ(0, enable(vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS, longest));
+	vcpu = vcpu_create(vm);
+	/* that number is about -4.3 s, which is in the past from then on */
+	do {
+		usleep(20000);
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while (now.tv_sec < 5);
+	for (u32 i = 0; i < 2; i++) {
+		u32 irr = 0;
+
+		VCPU_IOCTL(vcpu, KVM_GET_LAPIC, &s);
+		set_lapic_reg(&s, APIC_SPIV, APIC_SPIV_APIC_ENABLED | 0xff);
+		set_lapic_reg(&s, APIC_LVTT, modes[i] | 0x40);
+		set_lapic_reg(&s, APIC_TDCR, APIC_TDR_DIV_128);
+		set_lapic_reg(&s, APIC_TMICT, ~0U);
+		set_lapic_reg(&s, APIC_TMCCT, ~0U);
+		VCPU_IOCTL(vcpu, KVM_SET_LAPIC, &s);
+		usleep(20000);
+		VCPU_IOCTL(vcpu, KVM_GET_LAPIC, &s);
+		memcpy(&irr, s.regs + APIC_IRR + 0x20, sizeof(irr));
+		EXPECT_EQ(0, irr);
+	}
+	EXPECT_EQ(-EINVAL, enable(vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS, 1));
+	vm_destroy(vm);
+}
+
 static void guest_out_7e(void)
 {
 	outb(0x7e, 0);

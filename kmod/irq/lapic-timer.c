@@ -32,6 +32,12 @@ MODULE_PARM_DESC(min_timer_period_us, "Shortest period of a guest's periodic tim
  */
 #define NEAR_NS			1000
 
+/*
+ * With a slow bus (KVM_CAP_X86_APIC_BUS_CYCLES_NS) a count can last longer than
+ * ktime_t knows, which would take it for over, again and again.
+ */
+#define MAX_COUNT_NS	((u64)KTIME_MAX / 2)
+
 static bool is_deadline(const struct keel_lapic *l)
 {
 	return READ_ONCE(l->timer.mode) == APIC_LVT_TIMER_TSCDEADLINE;
@@ -180,6 +186,7 @@ static void count_start(struct keel_lapic *l, u64 ns)
 
 	if (!ns || !t->period)
 		return;
+	ns = min(ns, MAX_COUNT_NS);
 	if (is_periodic(l))
 		ns = timer_period(ns);
 	WRITE_ONCE(t->target, ktime_add_ns(ktime_get(), ns));
@@ -201,7 +208,8 @@ static u64 tick(const struct keel_lapic *l)
 
 static void set_period(struct keel_lapic *l)
 {
-	WRITE_ONCE(l->timer.period, keel_lapic_reg(l, APIC_TMICT) * l->timer.tick);
+	WRITE_ONCE(l->timer.period,
+		   min(keel_lapic_reg(l, APIC_TMICT) * l->timer.tick, MAX_COUNT_NS));
 }
 
 /* TMICT was written. */

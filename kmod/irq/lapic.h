@@ -32,7 +32,7 @@ struct keel_lapic_timer {
 	struct hrtimer hrtimer;
 	u32 mode;		/* APIC_LVT_TIMER_ */
 	u64 tick;		/* ns a count: TDCR's divisor, in cycles of the bus */
-	u64 period;		/* ns, TMICT times tick */
+	u64 period;		/* ns, TMICT times tick, at most MAX_COUNT_NS */
 	ktime_t target;		/* the next or, when it ran out, the last expiry */
 	u64 deadline;		/* guest TSC, 0 when not armed */
 	bool expired;		/* ... and it has fired for that */
