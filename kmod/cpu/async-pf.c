@@ -24,7 +24,7 @@
 
 #define ENABLED		(KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT)
 #define RESERVED_BITS	GENMASK(5, 4)
-#define MAX_IN_FLIGHT	64	/* of a vCPU; KVM's number */
+#define MAX_FETCHES	64	/* of a vCPU; KVM's number */
 #define MAX_IN_ALL	(WQ_MAX_ACTIVE / 2)	/* of all: no worker waits for another */
 #define ALL_TOKENS	(~0U)	/* "ready" for whatever the guest waits for */
 
@@ -118,8 +118,10 @@ static struct fetch *start(struct keel_vcpu *vcpu, gfn_t gfn, hva_t hva, bool wr
 	/*
 	 * A VMM may leave its pages away for as long as it likes, and is not to
 	 * keep those of others waiting: then they wait for theirs themselves.
+	 * Nor may the guest pile up those that have come by never asking for them,
+	 * or those that are still on their way by having them forgotten.
 	 */
-	if (atomic_read(&apf->in_flight) >= MAX_IN_FLIGHT ||
+	if (apf->nr_fetches >= MAX_FETCHES || atomic_read(&apf->in_flight) >= MAX_FETCHES ||
 	    !atomic_add_unless(&in_all, 1, MAX_IN_ALL))
 		return NULL;
 	fetch = kzalloc(sizeof(*fetch), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
@@ -137,6 +139,7 @@ static struct fetch *start(struct keel_vcpu *vcpu, gfn_t gfn, hva_t hva, bool wr
 		apf->serial = 1;
 	fetch->token = apf->serial << 12 | vcpu->id;
 	list_add_tail(&fetch->node, &apf->fetches);
+	apf->nr_fetches++;
 	atomic_inc(&apf->in_flight);
 	keel_vm_get(vcpu->vm);
 	__module_get(THIS_MODULE);
@@ -144,12 +147,18 @@ static struct fetch *start(struct keel_vcpu *vcpu, gfn_t gfn, hva_t hva, bool wr
 	return fetch;
 }
 
+static void take_off(struct keel_vcpu *vcpu, struct fetch *fetch)
+{
+	list_del(&fetch->node);
+	vcpu->async_pf.nr_fetches--;
+}
+
 static void forget_all(struct keel_vcpu *vcpu)
 {
 	struct fetch *fetch, *next;
 
 	list_for_each_entry_safe(fetch, next, &vcpu->async_pf.fetches, node) {
-		list_del(&fetch->node);
+		take_off(vcpu, fetch);
 		if (cmpxchg(&fetch->state, FETCHING, FORGOTTEN) == FETCHED)
 			kfree(fetch);
 	}
@@ -261,7 +270,7 @@ void keel_async_pf_deliver(struct keel_vcpu *vcpu)
 			continue;
 		if (fetch->told && !send_ready(vcpu, fetch->token))
 			continue;
-		list_del(&fetch->node);
+		take_off(vcpu, fetch);
 		kfree(fetch);
 	}
 }

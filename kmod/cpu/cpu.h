@@ -191,6 +191,7 @@ struct keel_async_pf {
 	bool wake_all;		/* the guest is still to be told to look at all it waits for */
 	atomic_t in_flight;	/* pages that a worker fetches */
 	struct list_head fetches; /* [O] of these, and of those that have come */
+	u32 nr_fetches;		/* [O] */
 };
 
 /* regs.c */

@@ -218,6 +218,24 @@ static void apf_limit(struct kunit *test)
 	atomic_set(&vcpu->async_pf.in_flight, 0);
 }
 
+/* Pages that have come, but of which the guest was not told yet, count, too. */
+static void apf_limit_come(struct kunit *test)
+{
+	struct keel_vcpu *vcpu = vcpu_of(test);
+	int i;
+
+	for (i = 0; i < 64; i++) {
+		vcpu->requests = 0;
+		KUNIT_EXPECT_TRUE(test, keel_async_pf_start(vcpu, i, i * 0x1000, false));
+	}
+	KUNIT_EXPECT_TRUE(test, workers_done(vm_of(test)));
+	KUNIT_EXPECT_EQ(test, atomic_read(&vcpu->async_pf.in_flight), 0);
+	KUNIT_EXPECT_FALSE(test, keel_async_pf_start(vcpu, 64, 64 * 0x1000, false));
+	keel_async_pf_deliver(vcpu);
+	vcpu->requests = 0;
+	KUNIT_EXPECT_TRUE(test, keel_async_pf_start(vcpu, 64, 64 * 0x1000, false));
+}
+
 /* The guest stops it, or is reset, while workers wait for the address space. */
 static void apf_forgotten(struct kunit *test)
 {
@@ -258,6 +276,7 @@ static struct kunit_case apf_cases[] = {
 	KUNIT_CASE(apf_possible),
 	KUNIT_CASE(apf_waits_untold),
 	KUNIT_CASE(apf_limit),
+	KUNIT_CASE(apf_limit_come),
 	KUNIT_CASE(apf_forgotten),
 	{}
 };
