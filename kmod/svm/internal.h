@@ -31,6 +31,7 @@ struct svm_caps {
 	bool tsc_aux;
 	bool la57;		/* the host's, and so NPT's, tables have five levels */
 	u32 max_asid;
+	u64 host_xss;
 };
 
 extern struct svm_caps svm_caps;
@@ -60,8 +61,8 @@ struct svm_vcpu {
 	u8 soft_len;
 	struct irq_work exit_soon;	/* of this CPU, while the vCPU is on it */
 	u64 loaded_tsc_aux;	/* in the CPU while the vCPU is loaded */
-	bool xsave;		/* from svm_begin() to svm_end(): XCR0 is the guest's ... */
-	u64 host_xcr0;		/* ... and this the host's */
+	bool xsave;		/* from svm_begin() to svm_end(): XCR0 is the guest's, XSS 0 ... */
+	u64 host_xcr0;		/* ... and this is the host's XCR0 */
 };
 
 static inline struct svm_vcpu *to_svm(struct keel_vcpu *vcpu)

@@ -160,6 +160,9 @@ static int svm_probe(void)
 	svm_caps.flush_by_asid = boot_cpu_has(X86_FEATURE_FLUSHBYASID);
 	svm_caps.tsc_aux = boot_cpu_has(X86_FEATURE_RDTSCP);
 	svm_caps.la57 = pgtable_l5_enabled();
+	/* the kernel sets it once and alike on all CPUs */
+	if (boot_cpu_has(X86_FEATURE_XSAVES))
+		rdmsrl(MSR_IA32_XSS, svm_caps.host_xss);
 	svm_caps.max_asid = cpuid_ebx(SVM_CPUID_FUNC) - 1;
 	if (boot_cpu_has(X86_FEATURE_GBPAGES))
 		npt_format.max_level = 3;
@@ -678,6 +681,17 @@ static void entry_failed(struct svm_vcpu *svm, struct svm_cpu *sc)
 	sc->next_asid = svm_caps.max_asid + 1;
 }
 
+/*
+ * A guest with XSAVE can execute XSAVES and XRSTORS whatever its CPUID says:
+ * nothing intercepts them. It must find no component there, or it has the
+ * host's own, such as the thread's shadow stack pointer.
+ */
+static void switch_xss(u64 xss)
+{
+	if (svm_caps.host_xss)
+		wrmsrl(MSR_IA32_XSS, xss);
+}
+
 static void svm_begin(struct keel_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
@@ -694,6 +708,7 @@ static void svm_begin(struct keel_vcpu *vcpu)
 		svm->host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
 		if (vcpu->fpu.xcr0 != svm->host_xcr0)
 			xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->fpu.xcr0);
+		switch_xss(0);
 	}
 	save_host_ldt(this_cpu_ptr(&svm_cpu));
 }
@@ -702,8 +717,11 @@ static void svm_end(struct keel_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 
-	if (svm->xsave && vcpu->fpu.xcr0 != svm->host_xcr0)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, svm->host_xcr0);
+	if (svm->xsave) {
+		if (vcpu->fpu.xcr0 != svm->host_xcr0)
+			xsetbv(XCR_XFEATURE_ENABLED_MASK, svm->host_xcr0);
+		switch_xss(svm_caps.host_xss);
+	}
 	/* the exit switched all breakpoints off, the host's too */
 	if (hw_breakpoint_active())
 		hw_breakpoint_restore();
