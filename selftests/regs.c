@@ -559,6 +559,31 @@ static void guest_nothing(void)
 	guest_done();
 }
 
+/* A null SS has no descriptor, but the CPL, which CS has to agree with. */
+TEST(null_stack_segment_in_ring_1)
+{
+	struct vm *vm = vm_create(0);
+	struct vcpu *vcpu = vcpu_create(vm);
+	struct kvm_sregs s;
+	struct kvm_regs r;
+
+	vcpu_set_long(vcpu, guest_nothing);
+	VCPU_IOCTL(vcpu, KVM_GET_SREGS, &s);
+	s.cs.dpl = 1;
+	s.cs.selector |= 1;
+	s.ss = (struct kvm_segment){ .selector = 1, .dpl = 1, .unusable = 1 };
+	VCPU_IOCTL(vcpu, KVM_SET_SREGS, &s);
+	vcpu_regs(vcpu, &r);
+	r.rflags |= X86_EFLAGS_IOPL;
+	VCPU_IOCTL(vcpu, KVM_SET_REGS, &r);
+	ASSERT_EQ(1, guest_run_sync(vcpu));
+	VCPU_IOCTL(vcpu, KVM_GET_SREGS, &s);
+	EXPECT_EQ(1, s.ss.dpl);
+	EXPECT_EQ(1, s.ss.unusable);
+	guest_run_done(vcpu);
+	vm_destroy(vm);
+}
+
 /* The fields of the run page are filled on every way out. */
 TEST(run_page)
 {

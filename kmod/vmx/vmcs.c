@@ -250,8 +250,8 @@ static u32 vmx_access_rights(const struct kvm_segment *seg, int n, bool long_mod
 
 	if (seg->unusable || !seg->present) {
 		/* TR is never unusable; refuse to make a VM entry fail for it. */
-		if (n != KEEL_TR)
-			return VMX_AR_UNUSABLE_MASK;
+		if (n != KEEL_TR)	/* the CPL is in SS also when that is null */
+			return VMX_AR_UNUSABLE_MASK | (seg->dpl & 3) << VMX_AR_DPL_SHIFT;
 	}
 	/*
 	 * Hardware sets these itself when it loads a segment, and VM entry
