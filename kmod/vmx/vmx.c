@@ -87,7 +87,7 @@ static void vmx_exit(void)
 
 static int vmx_probe_and_allocate(void)
 {
-	int cpu, r;
+	int cpu, i, r;
 
 	r = vmx_probe();
 	if (r)
@@ -106,10 +106,13 @@ static int vmx_probe_and_allocate(void)
 		goto no_memory;
 	if (!vmx_caps.flush_l1d || boot_cpu_has(X86_FEATURE_FLUSH_L1D))
 		return 0;
-	vmx_flush_pages = (char *)__get_free_pages(GFP_KERNEL | __GFP_ZERO,
-						   VMX_FLUSH_ORDER);
-	if (vmx_flush_pages)
-		return 0;
+	vmx_flush_pages = (char *)__get_free_pages(GFP_KERNEL, VMX_FLUSH_ORDER);
+	if (!vmx_flush_pages)
+		goto no_memory;
+	/* no two alike: a hypervisor below us could make one of them (KSM) */
+	for (i = 0; i < 1 << VMX_FLUSH_ORDER; i++)
+		memset(vmx_flush_pages + i * PAGE_SIZE, i + 1, PAGE_SIZE);
+	return 0;
 no_memory:
 	vmx_exit();
 	return -ENOMEM;
@@ -538,6 +541,7 @@ static void vmx_fill_l1d(const char *pages)
 
 	for (i = 0; i < size; i += PAGE_SIZE)
 		READ_ONCE(pages[i]);
+	rmb();
 	for (i = 0; i < size; i += 64)
 		READ_ONCE(pages[i]);
 	/* No load below may be started before these are done. */
