@@ -615,11 +615,19 @@ static noinstr int vmx_enter_noinstr(struct vmx_vcpu *vmx)
 	return r;
 }
 
+/* What an exit would have loaded: there was none. */
+static void vmx_restore_perf_msrs(const struct vmx_vcpu *vmx)
+{
+	u32 i;
+
+	for (i = 0; i < vmx->nr_switched; i++)
+		wrmsrl(vmx->switched->host[i].index, vmx->switched->host[i].value);
+}
+
 /* The instruction failed, or (bit 31) loading the guest's state did. */
 static void vmx_entry_failed(struct vmx_vcpu *vmx, int r)
 {
 	struct keel_exit *exit = &vmx->vcpu.exit;
-	u32 i;
 
 	exit->reason = KEEL_EXIT_FAIL_ENTRY;
 	exit->insn_len = 0;
@@ -630,9 +638,7 @@ static void vmx_entry_failed(struct vmx_vcpu *vmx, int r)
 	} else {
 		exit->hw_reason = r == VMX_FAILED ? vmx_read(VM_INSTRUCTION_ERROR) : 0;
 		vmx->host_rsp = 0;
-		/* no exit has loaded them */
-		for (i = 0; i < vmx->nr_switched; i++)
-			wrmsrl(vmx->switched->host[i].index, vmx->switched->host[i].value);
+		vmx_restore_perf_msrs(vmx);
 	}
 	if (vmx->event_info) {
 		vmx_write(VM_ENTRY_INTR_INFO_FIELD, 0);
@@ -704,6 +710,9 @@ static void vmx_end(struct keel_vcpu *vcpu)
 
 	if (vmx_guest_xcr0(vcpu) != vmx_caps.host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, vmx_caps.host_xcr0);
+	/* the entry was called off, but PEBS is off already */
+	if (unlikely(vmx->perf_switched))
+		vmx_restore_perf_msrs(vmx);
 	/* Exits clear both. */
 	if (vmx->host_debugctl)
 		update_debugctlmsr(vmx->host_debugctl);
