@@ -3,6 +3,7 @@
  * What this CPU's VMX can do, and whether it is enough and ours.
  */
 #include <linux/cpu.h>
+#include <linux/sched/smt.h>
 #include <asm/cpufeature.h>
 #include <asm/msr.h>
 #include <asm/processor.h>
@@ -173,6 +174,9 @@ static void vmx_probe_l1tf(void)
 	if (arch_cap & ARCH_CAP_SKIP_VMENTRY_L1DFLUSH)
 		return;
 	vmx_caps.flush_l1d = true;
+	/* an entry cannot flush what the sibling thread brings in */
+	if (l1tf_mitigation != L1TF_MITIGATION_FLUSH_NOWARN && sched_smt_active())
+		pr_warn("this CPU has L1TF and SMT is on: a guest may read the host's memory (CVE-2018-3646); use nosmt unless guests are trusted\n");
 }
 
 /* Firmware, or the kernel at boot, decides about VMX and locks the decision. */
