@@ -119,6 +119,7 @@ void batch_guest(struct bench *b);
 
 int by_value(const void *a, const void *b);	/* for qsort() of u64 */
 void map_high(struct vm *vm);
+void add_vcpu(struct vm *vm);	/* one more, that has run */
 
 /* What surrounds an operation. */
 void add_slots(struct vm *vm);
@@ -133,6 +134,6 @@ bool measure_growth(const char *axis);
 void measure_parallel(void);
 void measure_boot(int argc, char **argv, const char *want);
 
-extern const struct bench_op exit_ops[], call_ops[], irq_ops[], memory_ops[];
+extern const struct bench_op exit_ops[], call_ops[], irq_ops[], memory_ops[], footprint_ops[];
 
 #endif

@@ -29,7 +29,7 @@ static u64 loop_cost[3];	/* by enum bench_loop, of 1,000 rounds of an empty loop
 struct surroundings around;
 
 static const struct bench_op * const all_ops[] = {
-	exit_ops, call_ops, irq_ops, memory_ops,
+	exit_ops, call_ops, irq_ops, memory_ops, footprint_ops,
 };
 
 static void usage(FILE *to)
@@ -136,7 +136,7 @@ static void guest_once(void)
 	guest_done();
 }
 
-static void add_vcpu(struct vm *vm)
+void add_vcpu(struct vm *vm)
 {
 	struct vcpu *vcpu = vcpu_create(vm);
 
