@@ -24,12 +24,30 @@
 #define MAX_TRIES	8
 
 /**
- * struct guest_paging - a walk under way
+ * struct paging_mode - what the tables look like
  * @entry_size: 4 (two levels) or 8
  * @levels: of tables
  * @bits: of the address that index one table
- * @nx: NX is a permission, not a reserved bit
  * @pae: three levels, of which the first is in registers
+ * @address: bits of an entry that point to a table
+ */
+struct paging_mode {
+	u8 entry_size;
+	u8 levels;
+	u8 bits;
+	bool pae;
+	u64 address;
+};
+
+static const struct paging_mode two_levels = { 4, 2, 10, false, GENMASK_ULL(31, 12) };
+static const struct paging_mode three_levels = { 8, 3, 9, true, GENMASK_ULL(51, 12) };
+static const struct paging_mode four_levels = { 8, 4, 9, false, GENMASK_ULL(51, 12) };
+static const struct paging_mode five_levels = { 8, 5, 9, false, GENMASK_ULL(51, 12) };
+
+/**
+ * struct guest_paging - a walk under way
+ * @mode: what the tables look like
+ * @nx: NX is a permission, not a reserved bit
  * @level: where the walk is: 1 is the last
  * @entry: the entries seen, by level
  * @at: where they lie
@@ -37,48 +55,34 @@
  * @any: what at least one has set
  */
 struct guest_paging {
-	int entry_size;
-	int levels;
-	int bits;
+	const struct paging_mode *mode;
 	bool nx;
-	bool pae;
 	int level;
 	u64 entry[MAX_LEVELS + 1];
 	gpa_t at[MAX_LEVELS + 1];
 	u64 all, any;
 };
 
-static void paging_mode(struct keel_vcpu *vcpu, struct guest_paging *g)
+static const struct paging_mode *paging_mode(const struct keel_regs *regs)
 {
-	const struct keel_regs *regs = &vcpu->regs;
-
-	g->pae = false;
-	g->nx = (regs->efer & EFER_NX) && (regs->cr4 & X86_CR4_PAE);
-	g->entry_size = regs->cr4 & X86_CR4_PAE ? 8 : 4;
-	g->bits = regs->cr4 & X86_CR4_PAE ? 9 : 10;
-	if (regs->efer & EFER_LMA) {
-		g->levels = regs->cr4 & X86_CR4_LA57 ? 5 : 4;
-	} else if (regs->cr4 & X86_CR4_PAE) {
-		g->levels = 3;
-		g->pae = true;
-	} else {
-		g->levels = 2;
-	}
+	if (regs->efer & EFER_LMA)
+		return regs->cr4 & X86_CR4_LA57 ? &five_levels : &four_levels;
+	return regs->cr4 & X86_CR4_PAE ? &three_levels : &two_levels;
 }
 
 /* log2 of what an entry of this level maps */
 static int level_shift(const struct guest_paging *g, int level)
 {
-	return PAGE_SHIFT + (level - 1) * g->bits;
+	return PAGE_SHIFT + (level - 1) * g->mode->bits;
 }
 
 static bool may_be_large(struct keel_vcpu *vcpu, const struct guest_paging *g)
 {
 	switch (g->level) {
 	case 2:
-		return g->entry_size == 8 || (vcpu->regs.cr4 & X86_CR4_PSE);
+		return g->mode->entry_size == 8 || (vcpu->regs.cr4 & X86_CR4_PSE);
 	case 3:
-		return g->levels > 3 && boot_cpu_has(X86_FEATURE_GBPAGES);
+		return g->mode->levels > 3 && boot_cpu_has(X86_FEATURE_GBPAGES);
 	default:
 		return false;
 	}
@@ -90,12 +94,12 @@ static u64 reserved_everywhere(struct keel_vcpu *vcpu, const struct guest_paging
 	int width = clamp_t(int, vcpu->cpuid.maxphyaddr, 32, 52);
 	u64 bits;
 
-	if (g->entry_size == 4)
+	if (g->mode->entry_size == 4)
 		return 0;
 	bits = GENMASK_ULL(51, 0) & -(1ULL << width);
 	if (!g->nx)
 		bits |= ENTRY_NX;
-	if (g->pae)
+	if (g->mode->pae)
 		bits |= GENMASK_ULL(62, 52);
 	return bits;
 }
@@ -106,15 +110,10 @@ static u64 reserved_in_large(struct keel_vcpu *vcpu, const struct guest_paging *
 	int width = clamp_t(int, vcpu->cpuid.maxphyaddr, 32, 40);
 
 	/* PSE-36: address bits above 31 are kept in 20:13 */
-	if (g->entry_size == 4)
+	if (g->mode->entry_size == 4)
 		return GENMASK_ULL(21, width - 19);
 	/* bit 12 is PAT */
 	return GENMASK_ULL(level_shift(g, g->level) - 1, 13);
-}
-
-static u64 table_address(const struct guest_paging *g, u64 entry)
-{
-	return entry & (g->entry_size == 8 ? GENMASK_ULL(51, 12) : GENMASK_ULL(31, 12));
 }
 
 /* The first table; for PAE what its register says. Return: is it present? */
@@ -122,15 +121,15 @@ static bool first_table(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gv
 {
 	u64 entry;
 
-	g->level = g->levels;
-	if (!g->pae) {
-		*table = table_address(g, vcpu->regs.cr3);
+	g->level = g->mode->levels;
+	if (!g->mode->pae) {
+		*table = vcpu->regs.cr3 & g->mode->address;
 		return true;
 	}
 	keel_need(vcpu, KEEL_PDPTRS);
 	/* no permissions, no accessed bit; reserved bits were checked on loading */
 	entry = vcpu->regs.pdptr[(gva >> 30) & 3];
-	*table = table_address(g, entry);
+	*table = entry & g->mode->address;
 	g->level--;
 	return entry & ENTRY_PRESENT;
 }
@@ -153,11 +152,11 @@ static bool descend(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gva,
 	g->all = ~0ULL;
 	g->any = 0;
 	for (;; g->level--) {
-		index = gva >> level_shift(g, g->level) & (BIT(g->bits) - 1);
-		g->at[g->level] = table + index * g->entry_size;
+		index = gva >> level_shift(g, g->level) & (BIT(g->mode->bits) - 1);
+		g->at[g->level] = table + index * g->mode->entry_size;
 		/* a table where no memory is counts as empty */
 		if (keel_guest_read_entry(vcpu->vm, slot, g->at[g->level], &entry,
-					  g->entry_size))
+					  g->mode->entry_size))
 			return false;
 		if (!(entry & ENTRY_PRESENT))
 			return false;
@@ -165,7 +164,7 @@ static bool descend(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gva,
 		reserved = common;
 		if (large)
 			reserved |= reserved_in_large(vcpu, g);
-		else if (g->level > 2 && g->entry_size == 8)
+		else if (g->level > 2 && g->mode->entry_size == 8)
 			reserved |= ENTRY_LARGE;
 		if (entry & reserved) {
 			*error = X86_PF_PROT | X86_PF_RSVD;
@@ -176,7 +175,7 @@ static bool descend(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gva,
 		g->any |= entry;
 		if (large || g->level == 1)
 			return true;
-		table = table_address(g, entry);
+		table = entry & g->mode->address;
 	}
 }
 
@@ -208,7 +207,7 @@ static bool allowed(struct keel_vcpu *vcpu, const struct guest_paging *g, u32 fl
 /* Return: 0, or -EAGAIN when an entry is not any more what was seen. */
 static int set_bits(struct keel_vcpu *vcpu, struct guest_paging *g, bool write)
 {
-	int level, top = g->pae ? 2 : g->levels;
+	int level, top = g->mode->pae ? 2 : g->mode->levels;
 	u64 old, new;
 
 	if (likely((g->all & ENTRY_ACCESSED) &&
@@ -223,7 +222,7 @@ static int set_bits(struct keel_vcpu *vcpu, struct guest_paging *g, bool write)
 			continue;
 		/* tables in a read-only slot keep the bits they have */
 		if (keel_guest_cmpxchg(vcpu, g->at[level], &old, new,
-				       g->entry_size) == -EAGAIN)
+				       g->mode->entry_size) == -EAGAIN)
 			return -EAGAIN;
 	}
 	return 0;
@@ -235,7 +234,7 @@ static gpa_t result(const struct guest_paging *g, gva_t gva)
 	u64 offset = gva & (BIT_ULL(level_shift(g, g->level)) - 1);
 	gpa_t base;
 
-	if (g->entry_size == 8) {
+	if (g->mode->entry_size == 8) {
 		base = entry & GENMASK_ULL(51, 12);
 	} else {
 		base = entry & GENMASK_ULL(31, 12);
@@ -268,8 +267,9 @@ static int guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_
 	int tries;
 	u32 error;
 
-	paging_mode(vcpu, &g);
-	if (g.levels < 4)
+	g.mode = paging_mode(&vcpu->regs);
+	g.nx = (vcpu->regs.efer & EFER_NX) && g.mode->entry_size == 8;
+	if (g.mode->levels < 4)
 		gva = (u32)gva;
 
 	for (tries = 1; ; tries++) {
