@@ -10,6 +10,7 @@ if ! command -v iasl >/dev/null; then
 fi
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' INT TERM HUP
 n=0 bad=0
 result()
 {

@@ -10,6 +10,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 keel=${KEEL:-$here/../../build/userspace-vmm/keel}
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' INT TERM HUP
 n=0 bad=0
 
 # All that is started here starts in an empty directory and inherits a lock: the

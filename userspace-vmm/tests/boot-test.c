@@ -14,7 +14,7 @@
 #include "tap.h"
 
 static struct err err;
-static char dir[64];
+static const char *dir;
 
 /* A bzImage of 8 KiB whose parts are told apart by their contents. */
 static u8 image[8192];
@@ -408,13 +408,7 @@ static void test_mutations(void)
 
 int main(void)
 {
-	char command[128];
-
-	snprintf(dir, sizeof(dir), "/tmp/keel-boot-test.XXXXXX");
-	if (!mkdtemp(dir)) {
-		printf("Bail out! no temporary directory\n");
-		return 1;
-	}
+	dir = tap_dir();
 	test_parse();
 	test_bzimage();
 	test_map();
@@ -422,8 +416,5 @@ int main(void)
 	test_elf();
 	test_notes();
 	test_mutations();
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	if (system(command))
-		printf("# cannot remove %s\n", dir);
 	return tap_done();
 }

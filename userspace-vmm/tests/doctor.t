@@ -6,6 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 keel=${KEEL:-$here/../../build/userspace-vmm/keel}
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' INT TERM HUP
 n=0 bad=0
 
 # A machine that has all; the tests then break one thing each.

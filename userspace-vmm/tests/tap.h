@@ -5,8 +5,12 @@
 #ifndef TAP_H
 #define TAP_H
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static int tap_count, tap_failed;
 
@@ -36,6 +40,39 @@ static int tap_ok(int ok, const char *file, int line, const char *fmt, ...)
 	if (!tap_ok(got_ == want_, __FILE__, __LINE__, __VA_ARGS__))	\
 		printf("# got %#llx, want %#llx\n", got_, want_);	\
 } while (0)
+
+static char tap_dir_name[] = "/tmp/keel-test-XXXXXX";
+
+static void tap_dir_remove(int signal)
+{
+	char *const argv[] = { "rm", "-rf", tap_dir_name, NULL };
+
+	(void)signal;
+	execv("/bin/rm", argv);
+	_exit(1);
+}
+
+static void tap_dir_end(void)
+{
+	if (!fork())
+		tap_dir_remove(0);
+	wait(NULL);
+}
+
+/* A directory for files, which goes with the program, Ctrl-C included. */
+__attribute__((unused))
+static const char *tap_dir(void)
+{
+	if (!mkdtemp(tap_dir_name)) {
+		printf("Bail out! no temporary directory\n");
+		exit(1);
+	}
+	atexit(tap_dir_end);
+	signal(SIGINT, tap_dir_remove);
+	signal(SIGTERM, tap_dir_remove);
+	signal(SIGHUP, tap_dir_remove);
+	return tap_dir_name;
+}
 
 __attribute__((unused))
 static int tap_done(void)

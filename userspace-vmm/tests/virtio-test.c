@@ -423,20 +423,16 @@ static void test_console(const char *dir)
 
 int main(void)
 {
-	char dir[] = "/tmp/keel-test-XXXXXX", path[64];
+	const char *dir = tap_dir();
 
 	signal(SIGPIPE, SIG_IGN);	/* as machine.c does */
 	test_registers();
 	test_places();
 	test_rings();
-	ok(mkdtemp(dir), "a directory");
 	test_raw(dir);
 	test_overlay(dir);
 	test_share(dir);
 	test_balloon();
 	test_console(dir);
-	snprintf(path, sizeof(path), "%s/disk", dir);
-	unlink(path);
-	rmdir(dir);
 	return tap_done();
 }
