@@ -66,8 +66,7 @@ static struct {
 #define ST(name) REG(name, 80, "i387_ext")
 
 static const char target_xml[] =
-	"<?xml version='1.0'?><target version='1.0'><architecture>i386:x86-64</architecture>"
-	"<feature name='org.gnu.gdb.i386.core'>"
+	"<?xml version='1.0'?><target version='1.0'><architecture>i386:x86-64</architecture><feature name='org.gnu.gdb.i386.core'>"
 	R64("rax") R64("rbx") R64("rcx") R64("rdx") R64("rsi") R64("rdi")
 	REG("rbp", 64, "data_ptr") REG("rsp", 64, "data_ptr")
 	R64("r8") R64("r9") R64("r10") R64("r11") R64("r12") R64("r13") R64("r14") R64("r15")
