@@ -2,9 +2,8 @@
 /*
  * Raw mode, and the way back from it whatever happens.
  *
- * There are four ways back: the ordinary one, atexit(), a handler for the
- * signals that mean a bug in keel, and for SIGKILL a child that holds the
- * old settings and notices when we are gone.
+ * There are three ways back: the ordinary one, atexit(), and for any signal that
+ * ends us a child that holds the old settings and notices when we are gone.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -18,13 +17,13 @@
 
 static struct termios saved, raw;
 static int term_fd = -1;
-static volatile sig_atomic_t active;
+static bool active;
 static pid_t guardian;
 static int guardian_pipe = -1;
 
 /*
- * Async-signal-safe. With SIGTTOU blocked it also works from the background,
- * where it would otherwise stop us with the terminal still raw.
+ * With SIGTTOU blocked it also works from the background, where it would otherwise
+ * stop us with the terminal still raw.
  */
 static void put_back(void)
 {
@@ -32,35 +31,12 @@ static void put_back(void)
 
 	if (!active)
 		return;
-	active = 0;
+	active = false;
 	sigemptyset(&ttou);
 	sigaddset(&ttou, SIGTTOU);
 	sigprocmask(SIG_BLOCK, &ttou, &old);
 	tcsetattr(term_fd, TCSANOW, &saved);
 	sigprocmask(SIG_SETMASK, &old, NULL);
-}
-
-static void on_fatal_signal(int sig)
-{
-	put_back();
-	signal(sig, SIG_DFL);
-	raise(sig);
-}
-
-static void catch_fatal_signals(void)
-{
-	static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL,
-				     SIGFPE, SIGABRT, SIGSYS };
-	struct sigaction sa, old;
-	size_t i;
-
-	memset(&sa, 0, sizeof(sa));
-	sa.sa_handler = on_fatal_signal;
-	for (i = 0; i < ARRAY_SIZE(fatal); i++) {
-		/* A sanitizer that has its own handler keeps it. */
-		if (!sigaction(fatal[i], NULL, &old) && old.sa_handler == SIG_DFL)
-			sigaction(fatal[i], &sa, NULL);
-	}
 }
 
 /*
@@ -130,10 +106,9 @@ int term_raw(int fd, struct err *err)
 	cfmakeraw(&raw);
 	term_fd = fd;
 	start_guardian();
-	catch_fatal_signals();
 	atexit(term_restore);
 	/* Set before the call: restoring needlessly does no harm. */
-	active = 1;
+	active = true;
 	if (tcsetattr(fd, TCSANOW, &raw) < 0) {
 		err_sys(err, "cannot set the terminal to raw mode");
 		term_restore();

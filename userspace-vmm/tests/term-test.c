@@ -16,7 +16,7 @@
 
 static int master, slave;
 
-/* Our handler is to have this signal, not the sanitizer's. */
+/* SIGSEGV is to end us as it does keel, without the sanitizer. */
 const char *__asan_default_options(void);
 
 const char *__asan_default_options(void)
@@ -113,7 +113,7 @@ static void try_end(const char *name, void (*end)(void), int want)
 	waitpid(pid, &status, 0);
 	status &= ~WCOREFLAG;
 	is(status, want, "%s: ends as expected", name);
-	/* After SIGKILL it is the guardian that restores, a moment later. */
+	/* After a signal it is the guardian that restores, a moment later. */
 	for (int i = 0; i < 100 && is_raw(); i++)
 		usleep(20000);
 	ok(!is_raw(), "%s: restored", name);
