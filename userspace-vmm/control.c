@@ -282,16 +282,22 @@ static int do_snapshot(struct machine *m, json_object *req, json_object *reply, 
 {
 	const char *path = json_object_get_string(json_object_object_get(req, "file"));
 	bool paused = m->paused;
+	struct virtio_device *dev;
 	struct err resume_err;
 	int ret;
 
 	if (!path)
 		return err_set(err, "the request names no file");
-	if (m->cfg->device_count)
-		return err_set(err, "a machine with virtio devices cannot be kept in a file: their queues would be lost");
+	for (dev = m->virtio.first; dev; dev = dev->next) {
+		if (dev->lost)
+			return err_set(err, "the %s cannot be kept in a file: %s", dev->ops->name,
+				       dev->lost);
+	}
 	if (machine_pause(m, err) < 0)
 		return -1;
+	virtio_pause_all(&m->virtio);
 	ret = snapshot_save(m, path, err);
+	virtio_resume_all(&m->virtio);
 	if (!paused && machine_resume(m, &resume_err) < 0)
 		machine_fail(m, &resume_err);
 	return ret;

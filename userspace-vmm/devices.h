@@ -10,6 +10,8 @@
 int devices_create(struct virtio_host *host, const struct run_config *cfg,
 		   struct err *err);
 
+int devices_to_text(const struct run_config *cfg, char *text, size_t size);
+int devices_from_text(struct run_config *cfg, const char *text, size_t size);
 int devices_share_memory(const struct run_config *cfg, bool *share, struct err *err);
 
 /* One for each kind: @arg is the option's. The device is added to @host. */

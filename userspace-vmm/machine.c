@@ -305,6 +305,24 @@ static void add_snapshot_parts(struct machine *m)
 	add_part(m, "pci", &m->pci, &m->pci.address, &m->pci.address + 1, NULL);
 }
 
+static void add_virtio_parts(struct machine *m)
+{
+	struct virtio_device *dev;
+
+	for (dev = m->virtio.first; dev; dev = dev->next) {
+		struct snapshot_part part = {
+			.name = dev->ops->name,
+			.data = &dev->saved,
+			.size = sizeof(dev->saved),
+			.dev = dev,
+			.save = virtio_save,
+			.load = virtio_load,
+		};
+
+		snapshot_add(m, &part);
+	}
+}
+
 static void add_devices(struct machine *m)
 {
 	struct irq_line com1 = { set_irq, m, COM1_IRQ };
@@ -382,6 +400,7 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 	m->virtio.ram = &m->ram;
 	if (devices_create(&m->virtio, cfg, err) < 0)
 		return -1;
+	add_virtio_parts(m);
 
 	m->vcpus = calloc(cfg->cpus, sizeof(*m->vcpus));
 	if (!m->vcpus)

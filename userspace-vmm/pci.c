@@ -320,13 +320,71 @@ void pci_access(void *dev, struct bus_access *access)
 		pci->reset(pci->opaque);
 }
 
+static u32 pending_vectors(const struct pci_device *dev)
+{
+	u32 pending = 0;
+	unsigned int i;
+
+	for (i = 0; i < dev->vectors; i++) {
+		struct pollfd fd = { dev->vector[i].fd, POLLIN, 0 };
+
+		if (!dev->vector[i].attached && poll(&fd, 1, 0) > 0)
+			pending |= BIT(i);
+	}
+	return pending;
+}
+
+/**
+ * pci_save() - what a snapshot keeps of a device
+ * @pci: the bus
+ * @dev: the device
+ * @saved: filled
+ */
+void pci_save(struct pci *pci, struct pci_device *dev, struct pci_saved *saved)
+{
+	unsigned int i;
+
+	pthread_mutex_lock(&pci->lock);
+	memcpy(saved->config, dev->config, sizeof(saved->config));
+	for (i = 0; i < dev->vectors; i++)
+		memcpy(saved->entry[i], dev->vector[i].entry, sizeof(saved->entry[i]));
+	saved->pending = pending_vectors(dev);
+	pthread_mutex_unlock(&pci->lock);
+}
+
+/**
+ * pci_load() - give a new device what was saved of another one
+ * @pci: the bus
+ * @dev: the device
+ * @saved: what was saved; not to be trusted
+ *
+ * Return: 0, or -1 if it was another kind of device.
+ */
+int pci_load(struct pci *pci, struct pci_device *dev, const struct pci_saved *saved)
+{
+	unsigned int i;
+
+	if (memcmp(dev->config, saved->config, 4))
+		return -1;
+	pthread_mutex_lock(&pci->lock);
+	for (i = 0; i < PCI_CONFIG_SIZE; i++)
+		dev->config[i] = (dev->config[i] & ~dev->writable[i]) |
+				 (saved->config[i] & dev->writable[i]);
+	for (i = 0; i < dev->vectors; i++) {
+		memcpy(dev->vector[i].entry, saved->entry[i], sizeof(saved->entry[i]));
+		dev->vector[i].entry[3] &= PCI_MSIX_ENTRY_CTRL_MASKBIT;
+		if (saved->pending & BIT(i))
+			pci_msix_raise(dev, i);
+	}
+	update_device(pci, dev);
+	pthread_mutex_unlock(&pci->lock);
+	return 0;
+}
+
 /* The table and the PBA have registers of four bytes, or pairs of them. */
 static void msix_access(struct pci *pci, struct pci_device *dev, u32 offset,
 			struct bus_access *access)
 {
-	u64 pending = 0;
-	unsigned int i;
-
 	if (access->size < 4 || offset % access->size)
 		return;
 	if (offset / PCI_MSIX_ENTRY_SIZE < dev->vectors) {
@@ -341,13 +399,7 @@ static void msix_access(struct pci *pci, struct pci_device *dev, u32 offset,
 		v->entry[3] &= PCI_MSIX_ENTRY_CTRL_MASKBIT;
 		update_vector(pci, dev, v, true);
 	} else if (!access->write) {
-		for (i = 0; offset == MSIX_PBA && i < dev->vectors; i++) {
-			struct pollfd fd = { dev->vector[i].fd, POLLIN, 0 };
-
-			if (!dev->vector[i].attached && poll(&fd, 1, 0) > 0)
-				pending |= 1ULL << i;
-		}
-		access->value = pending;
+		access->value = offset == MSIX_PBA ? pending_vectors(dev) : 0;
 	}
 }
 

@@ -42,6 +42,13 @@ struct msix_vector {
 	bool attached;
 };
 
+/* What a snapshot keeps of a device. */
+struct pci_saved {
+	u8 config[PCI_CONFIG_SIZE];
+	u32 entry[MSIX_VECTORS][4];
+	u32 pending;
+};
+
 struct pci_bar {
 	u64 size;		/* a power of two; 0: there is none */
 	u64 base;		/* PCI_UNMAPPED while it is not decoded */
@@ -97,6 +104,8 @@ void pci_add_bar(struct pci *pci, struct pci_device *dev, unsigned int n,
 int pci_add_msix(struct pci *pci, struct pci_device *dev, unsigned int bar,
 		 u32 offset, unsigned int vectors, struct err *err);
 void pci_msix_raise(struct pci_device *dev, unsigned int vector);
+void pci_save(struct pci *pci, struct pci_device *dev, struct pci_saved *saved);
+int pci_load(struct pci *pci, struct pci_device *dev, const struct pci_saved *saved);
 void pci_remove(struct pci *pci, struct pci_device *dev);
 
 #endif

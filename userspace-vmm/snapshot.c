@@ -19,11 +19,12 @@
 #include "machine.h"
 
 #define MAGIC "KEELSNAP"
-#define VERSION 1
+#define VERSION 2
 #define STATE_MAX (64 * MIB)
 #define MSRS_MAX 512
 #define XSAVE_MAX (16 * KIB)
 #define PAGE 4096ULL
+#define DEVICES_TEXT 8192
 
 struct header {
 	char magic[8];
@@ -55,6 +56,7 @@ static struct {
 	const char *path;
 	struct header head;
 	u8 *state;
+	char devices[DEVICES_TEXT];	/* the options that add them */
 } from = { .fd = -1 };
 
 static u64 checksum(struct header head, const u8 *state)
@@ -206,12 +208,16 @@ static int part_items(struct walk *w)
 
 static int walk(struct walk *w)
 {
+	static char devices[DEVICES_TEXT];
 	struct machine *m = w->m;
 	struct kvm_pit_state2 pit;
 	struct kvm_irqchip chip;
 	unsigned int i;
 
-	if (item(w, "cpuid", &m->cpuid, sizeof(m->cpuid)) < 0)
+	if (!w->load && devices_to_text(m->cfg, devices, sizeof(devices)) < 0)
+		return err_set(w->err, "the options of devices are too long for a snapshot");
+	if (item(w, "devices", devices, sizeof(devices)) < 0 ||
+	    item(w, "cpuid", &m->cpuid, sizeof(m->cpuid)) < 0)
 		return -1;
 	for (i = 0; i < m->vcpu_count; i++) {
 		if (vcpu_items(w, m->vcpus[i].fd) < 0)
@@ -300,7 +306,7 @@ out:
 
 /**
  * snapshot_open() - look at a file to restore
- * @cfg: its memory and number of CPUs are filled
+ * @cfg: its memory, number of CPUs and devices are filled
  *
  * The file stays open for snapshot_load(). Its memory is not part of the
  * checksum: as much as a machine has would take long.
@@ -308,6 +314,7 @@ out:
 int snapshot_open(struct run_config *cfg, struct err *err)
 {
 	struct header *h = &from.head;
+	struct walk w = { .load = true, .err = err };
 	struct stat st;
 
 	from.path = cfg->restore;
@@ -328,6 +335,13 @@ int snapshot_open(struct run_config *cfg, struct err *err)
 	if (!from.state || pread(from.fd, from.state, h->state_size, sizeof(*h)) != (ssize_t)h->state_size ||
 	    checksum(*h, from.state) != h->checksum)
 		return err_set(err, "%s is broken: its checksum is wrong", from.path);
+	w.buf = from.state;
+	w.size = h->state_size;
+	if (item(&w, "devices", from.devices, sizeof(from.devices)) < 0)
+		return -1;
+	if (from.devices[DEVICES_TEXT - 1] ||
+	    devices_from_text(cfg, from.devices, sizeof(from.devices)) < 0)
+		return err_set(err, "%s: has devices that this keel does not know", from.path);
 	cfg->mem = h->mem;
 	cfg->cpus = h->cpus;
 	return 0;
@@ -340,7 +354,8 @@ int snapshot_open(struct run_config *cfg, struct err *err)
 int snapshot_cpuid(struct machine *m, struct err *err)
 {
 	struct walk w = { .m = m, .load = true, .buf = from.state,
-			  .size = from.head.state_size, .err = err };
+			  .size = from.head.state_size, .err = err,
+			  .at = sizeof(struct item_head) + DEVICES_TEXT };
 	struct kvm_cpuid_entry2 here = m->cpuid.entry[0], *there = m->cpuid.entry;
 
 	if (item(&w, "cpuid", &m->cpuid, sizeof(m->cpuid)) < 0)
@@ -375,5 +390,7 @@ int snapshot_load(struct machine *m, struct err *err)
 	from.state = NULL;
 	close(from.fd);
 	m->paused = true;
+	if (!ret)
+		virtio_resume_all(&m->virtio);
 	return ret;
 }

@@ -292,6 +292,7 @@ int vhost_user_call(struct vhost *v, unsigned long request, void *arg,
 		{ VHOST_SET_VRING_BASE, SET_VRING_BASE },
 		{ VHOST_GET_VRING_BASE, GET_VRING_BASE },
 	};
+	bool answer = request == VHOST_GET_VRING_BASE;
 	struct message m = { .head.request = 0 };
 	size_t i;
 
@@ -308,7 +309,11 @@ int vhost_user_call(struct vhost *v, unsigned long request, void *arg,
 	/* What is exchanged is laid out as the kernel's structures are. */
 	m.head.size = _IOC_SIZE(request);
 	memcpy(&m.body, arg, m.head.size);
-	return talk(v, &m, NULL, 0, request == VHOST_GET_VRING_BASE);
+	if (talk(v, &m, NULL, 0, answer) < 0)
+		return -1;
+	if (answer)
+		memcpy(arg, &m.body.state, sizeof(m.body.state));
+	return 0;
 }
 
 /**

@@ -172,6 +172,8 @@ int blk_user_create(struct virtio_host *host, const struct disk *disk, struct er
 	if (vhost_user_get_config(&b->vhost, &b->config, CONFIG_LEN, err) < 0)
 		return daemon_failed(&b->daemon, err);
 	b->dev.fd = b->vhost.fd;
+	if (disk->overlay && !disk->layer)
+		b->dev.lost = "its overlay has no name, and ends with the machine";
 	b->dev.features = (b->dev.features | BLK_FEATURES) & b->vhost.features;
 	return 0;
 }

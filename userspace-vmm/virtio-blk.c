@@ -218,13 +218,10 @@ static void complete(struct blk *blk, struct request *r, int res)
 	}
 }
 
-static void event(struct virtio_device *dev)
+static void take_completed(struct blk *blk)
 {
-	struct blk *blk = (struct blk *)dev;
 	struct io_uring_cqe *cqe;
-	eventfd_t count;
 
-	eventfd_read(dev->fd, &count);
 	while (!io_uring_peek_cqe(&blk->ring, &cqe)) {
 		struct request *r = io_uring_cqe_get_data(cqe);
 		int res = cqe->res;
@@ -233,6 +230,15 @@ static void event(struct virtio_device *dev)
 		blk->running--;
 		complete(blk, r, res);
 	}
+}
+
+static void event(struct virtio_device *dev)
+{
+	struct blk *blk = (struct blk *)dev;
+	eventfd_t count;
+
+	eventfd_read(dev->fd, &count);
+	take_completed(blk);
 	/* What had to wait for a free request, and what goes on. */
 	process(dev, 0);
 }
@@ -254,14 +260,11 @@ static void stop(struct virtio_device *dev)
 	struct blk *blk = (struct blk *)dev;
 	struct io_uring_cqe *cqe;
 
-	io_uring_submit(&blk->ring);
 	while (blk->running) {
-		if (io_uring_wait_cqe(&blk->ring, &cqe))
-			continue;	/* a signal */
-		io_uring_cqe_seen(&blk->ring, cqe);
-		blk->running--;
+		io_uring_submit(&blk->ring);	/* what goes on, too */
+		if (!io_uring_wait_cqe(&blk->ring, &cqe))
+			take_completed(blk);
 	}
-	make_free(blk);
 }
 
 static void destroy(struct virtio_device *dev)

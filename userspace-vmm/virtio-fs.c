@@ -155,6 +155,7 @@ int fs_create(struct virtio_host *host, const char *arg, struct err *err)
 	if (vhost_user_start(&fs->vhost, &fs->daemon, argv, &listener, 1, err) < 0)
 		return -1;
 	fs->dev.fd = fs->vhost.fd;
+	fs->dev.lost = "virtiofsd alone knows what the guest has open";
 	fs->dev.features &= fs->vhost.features;
 	return 0;
 }

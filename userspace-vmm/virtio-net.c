@@ -64,7 +64,10 @@ static int start(struct virtio_device *dev)
 
 static void stop(struct virtio_device *dev)
 {
-	set_backend((struct net *)dev, -1);
+	struct net *net = (struct net *)dev;
+
+	set_backend(net, -1);
+	vhost_stop(&net->vhost, dev, 2);
 }
 
 static void destroy(struct virtio_device *dev)

@@ -10,6 +10,8 @@
 #include "devices.h"
 #include "vhost.h"
 
+#define EVENTS 2
+
 struct vsock {
 	struct virtio_device dev;
 	struct virtio_vsock_config config;
@@ -21,17 +23,32 @@ static int run(struct vsock *s, int on)
 	return ioctl(s->vhost.fd, VHOST_VSOCK_SET_RUNNING, &on);
 }
 
-/* The third queue is for events, of which there are none without migration. */
+/* The third queue is for events: the other ends of all connections are gone. */
+static void tell_restored(struct virtio_device *dev)
+{
+	struct virtio_vsock_event reset = { .id = VIRTIO_VSOCK_EVENT_TRANSPORT_RESET };
+	struct vq_chain chain;
+
+	if (dev->queue[EVENTS].enabled &&
+	    vq_pop(&dev->queue[EVENTS], dev->host->ram, &chain) > 0)
+		virtio_push(dev, EVENTS, &chain, vq_write(&chain, &reset, sizeof(reset)));
+}
+
 static int start(struct virtio_device *dev)
 {
 	struct vsock *s = (struct vsock *)dev;
 
+	if (dev->restored)
+		tell_restored(dev);
 	return vhost_start(&s->vhost, dev, 2) < 0 ? -1 : run(s, 1);
 }
 
 static void stop(struct virtio_device *dev)
 {
-	run((struct vsock *)dev, 0);
+	struct vsock *s = (struct vsock *)dev;
+
+	run(s, 0);
+	vhost_stop(&s->vhost, dev, 2);
 }
 
 static void destroy(struct virtio_device *dev)

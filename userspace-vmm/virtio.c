@@ -445,6 +445,111 @@ int virtio_add(struct virtio_host *host, struct virtio_device *dev,
 			    err);
 }
 
+/**
+ * virtio_pause_all() - have no device touch guest memory
+ * @host: what they share
+ */
+void virtio_pause_all(struct virtio_host *host)
+{
+	struct virtio_device *dev;
+
+	for (dev = host->first; dev; dev = dev->next) {
+		pthread_mutex_lock(&dev->lock);
+		if (virtio_running(dev) && dev->ops->stop)
+			dev->ops->stop(dev);
+		dev->paused = true;
+		pthread_mutex_unlock(&dev->lock);
+	}
+}
+
+/**
+ * virtio_resume_all() - let all devices go on where they were
+ * @host: what they share
+ */
+void virtio_resume_all(struct virtio_host *host)
+{
+	struct virtio_device *dev;
+
+	for (dev = host->first; dev; dev = dev->next) {
+		pthread_mutex_lock(&dev->lock);
+		dev->paused = false;
+		if (virtio_running(dev) && start(dev) < 0)
+			virtio_broken(dev);
+		dev->restored = false;
+		pthread_mutex_unlock(&dev->lock);
+	}
+}
+
+/**
+ * virtio_save() - what a snapshot keeps of a paused device
+ * @opaque: the device; its saved state is filled
+ */
+void virtio_save(void *opaque)
+{
+	struct virtio_device *dev = opaque;
+	struct virtio_saved *s = &dev->saved;
+	unsigned int i;
+
+	pci_save(dev->host->pci, &dev->pci, &s->pci);
+	s->driver_features = dev->driver_features;
+	memcpy(s->feature_select, dev->feature_select, sizeof(s->feature_select));
+	s->config_vector = dev->config_vector;
+	s->queue_select = dev->queue_select;
+	s->status = dev->status;
+	s->isr = dev->isr;
+	s->generation = dev->generation;
+	for (i = 0; i < dev->ops->queues; i++) {
+		const struct virtio_queue *q = &dev->queue[i];
+
+		memcpy(s->queue[i].gpa, q->gpa, sizeof(q->gpa));
+		s->queue[i].size = q->size;
+		s->queue[i].enabled = q->enabled;
+		s->queue[i].vector = q->vector;
+		s->queue[i].next_avail = q->next_avail;
+		s->queue[i].next_used = q->next_used;
+		s->queue[i].signalled = q->signalled;
+	}
+}
+
+/**
+ * virtio_load() - give a new device what is in its saved state
+ * @opaque: the device; left paused
+ *
+ * Return: 0, or -1 if that is impossible.
+ */
+int virtio_load(void *opaque)
+{
+	struct virtio_device *dev = opaque;
+	const struct virtio_saved *s = &dev->saved;
+	unsigned int i;
+
+	dev->paused = true;
+	dev->restored = true;
+	dev->driver_features = s->driver_features;
+	memcpy(dev->feature_select, s->feature_select, sizeof(s->feature_select));
+	dev->config_vector = valid_vector(dev, s->config_vector);
+	dev->queue_select = s->queue_select;
+	dev->status = s->status;
+	dev->isr = s->isr;
+	dev->generation = s->generation;
+	if ((s->status & VIRTIO_CONFIG_S_FEATURES_OK) && (s->driver_features & ~dev->features))
+		return -1;
+	for (i = 0; i < dev->ops->queues; i++) {
+		struct virtio_queue *q = &dev->queue[i];
+
+		memcpy(q->gpa, s->queue[i].gpa, sizeof(q->gpa));
+		q->size = s->queue[i].size;
+		q->vector = valid_vector(dev, s->queue[i].vector);
+		if (!q->size || q->size > VQ_SIZE || (q->size & (q->size - 1)) ||
+		    (s->queue[i].enabled && vq_enable(q, dev->host->ram) < 0))
+			return -1;
+		q->next_avail = s->queue[i].next_avail;
+		q->next_used = s->queue[i].next_used;
+		q->signalled = s->queue[i].signalled;
+	}
+	return pci_load(dev->host->pci, &dev->pci, &s->pci);
+}
+
 static void remove_one(struct virtio_device *dev)
 {
 	unsigned int i;

@@ -76,7 +76,8 @@ struct virtio_device;
  * @process: the guest has kicked a queue
  * @event: virtio_device.fd is readable, or out_fd writable
  * @start: the driver is ready, and has chosen features; 0, or -1: it failed
- * @stop: the driver resets the device: forget all requests
+ * @stop: finish all requests, and touch guest memory no more: the driver resets the
+ *	device, or it is paused, and started again where it was
  * @write_config: a store to the configuration
  * @destroy: give back what the creation took; not the structure
  *
@@ -97,12 +98,34 @@ struct virtio_device_ops {
 	void (*destroy)(struct virtio_device *dev);
 };
 
+/* What a snapshot keeps of a device; configurations come from the options. */
+struct virtio_saved {
+	struct pci_saved pci;
+	u64 driver_features;
+	u32 feature_select[2];
+	u16 config_vector;
+	u16 queue_select;
+	u8 status;
+	u8 isr;
+	u8 generation;
+	struct {
+		u64 gpa[3];
+		u16 size;
+		u16 enabled;
+		u16 vector;
+		u16 next_avail;
+		u16 next_used;
+		u16 signalled;
+	} queue[VIRTIO_QUEUES];
+};
+
 /**
  * struct virtio_device - the first member of every device
  * @features: what is offered
  * @config: the device's configuration space
  * @fd: polled while the driver is ready, for @event; -1: none
  * @out_fd: one that has to become writable; -1: none
+ * @lost: why a snapshot cannot keep it; NULL: it can
  */
 struct virtio_device {
 	struct pci_device pci;
@@ -114,6 +137,8 @@ struct virtio_device {
 	size_t config_len;
 	int fd;
 	int out_fd;
+	const char *lost;
+	struct virtio_saved saved;
 
 	pthread_mutex_t lock;	/* everything below, and both fds */
 	u64 driver_features;
@@ -124,6 +149,8 @@ struct virtio_device {
 	u16 config_vector;
 	u16 queue_select;
 	struct virtio_queue queue[VIRTIO_QUEUES];
+	bool paused;		/* as if there were no driver */
+	bool restored;		/* since the last start */
 	bool serving;		/* thread runs */
 	bool quit;
 	unsigned int budget;	/* requests until others may have the lock */
@@ -142,6 +169,10 @@ struct virtio_host {
 int virtio_add(struct virtio_host *host, struct virtio_device *dev,
 	       const struct virtio_device_ops *ops, struct err *err);
 void virtio_remove_all(struct virtio_host *host);
+void virtio_pause_all(struct virtio_host *host);
+void virtio_resume_all(struct virtio_host *host);
+void virtio_save(void *dev);
+int virtio_load(void *dev);
 
 int virtio_pop(struct virtio_device *dev, unsigned int queue,
 	       struct vq_chain *chain);
@@ -154,7 +185,7 @@ void virtio_poll_again(struct virtio_device *dev);
 static inline bool virtio_running(const struct virtio_device *dev)
 {
 	return (dev->status & VIRTIO_CONFIG_S_DRIVER_OK) &&
-	       !(dev->status & VIRTIO_CONFIG_S_NEEDS_RESET);
+	       !(dev->status & VIRTIO_CONFIG_S_NEEDS_RESET) && !dev->paused;
 }
 
 static inline bool virtio_has(const struct virtio_device *dev, unsigned int bit)

@@ -171,13 +171,11 @@ static void test_rings(void)
 /* One request of a disk; the data is at DRIVER_DATA + 4096. Return: status. */
 static int request(u32 type, u64 sector, u32 len)
 {
-	static u16 done;
+	u16 done = driver_used(&d, 0)->idx;
 	bool in = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
 	struct virtio_blk_outhdr head = { .type = type, .sector = sector };
 	u8 *state = d.ram.host + DRIVER_DATA + 64;
 
-	if (type == ~0U)
-		return done = 0;
 	memcpy(d.ram.host + DRIVER_DATA, &head, sizeof(head));
 	*state = 0xff;
 	set_desc(0, DRIVER_DATA, sizeof(head), VRING_DESC_F_NEXT, len ? 1 : 2);
@@ -185,7 +183,7 @@ static int request(u32 type, u64 sector, u32 len)
 		 (in ? VRING_DESC_F_WRITE : 0), 2);
 	set_desc(2, DRIVER_DATA + 64, 1, VRING_DESC_F_WRITE, 0);
 	driver_submit(&d, 0, QUEUE_SIZE, 0);
-	return driver_wait(&d, 0, ++done) ? *state : -1;
+	return driver_wait(&d, 0, done + 1) ? *state : -1;
 }
 
 static int range_request(u32 type, u64 sector, u32 sectors, u32 flags)
@@ -226,7 +224,6 @@ static void test_disk(const char *arg)
 
 	is(driver_read(&d, DRIVER_CONFIG, 8), DISK_SECTORS, "%s: capacity", arg);
 	is(driver_start(&d, QUEUE_SIZE, 0), 15, "a driver starts");
-	request(~0U, 0, 0);
 	is(request(VIRTIO_BLK_T_IN, 7, 1024), VIRTIO_BLK_S_OK, "read");
 	is(*(u32 *)data, 7 * 128, "the right sector");
 	is(*(u32 *)(data + 512), 8 * 128, "and the next");
@@ -269,18 +266,88 @@ static void test_raw(const char *dir)
 	driver_submit(&d, 0, QUEUE_SIZE, 0);
 	ok(!driver_wait(&d, 0, 0x7777), "no room for a status breaks the queue");
 	is(driver_start(&d, QUEUE_SIZE, 1ULL << VIRTIO_RING_F_EVENT_IDX), 15, "starts again");
-	request(~0U, 0, 0);
 	is(request(VIRTIO_BLK_T_IN, 8, 512), VIRTIO_BLK_S_OK, "and works, without event index");
 	driver_end(&d);
 
 	snprintf(arg, sizeof(arg), "%s,ro", path);
 	begin(blk_create, arg);
 	is(driver_start(&d, QUEUE_SIZE, 0), 15, "a driver starts");
-	request(~0U, 0, 0);
 	is(request(VIRTIO_BLK_T_IN, 8, 512), VIRTIO_BLK_S_OK, "read");
 	is(request(VIRTIO_BLK_T_OUT, 8, 512), VIRTIO_BLK_S_IOERR, "no write");
 	is(range_request(VIRTIO_BLK_T_WRITE_ZEROES, 8, 1, 0), VIRTIO_BLK_S_IOERR,
 	   "no zeroes either");
+	driver_end(&d);
+}
+
+/* As a snapshot does: to another device, with the memory that the first one had. */
+static void move(int (*create)(struct virtio_host *host, const char *arg, struct err *err),
+		 const char *arg)
+{
+	struct virtio_saved saved;
+	u8 *memory = malloc(DRIVER_RAM);
+
+	virtio_pause_all(&d.host);
+	virtio_save(d.host.first);
+	saved = d.host.first->saved;
+	memcpy(memory, d.ram.host, DRIVER_RAM);
+	driver_end(&d);
+	ok(!driver_init(&d, &err) && !create(&d.host, arg, &err), "another %s", arg);
+	memcpy(d.ram.host, memory, DRIVER_RAM);
+	free(memory);
+	d.host.first->saved = saved;
+	is(virtio_load(d.host.first), 0, "it takes the state");
+	virtio_resume_all(&d.host);
+}
+
+static void test_saved(const char *dir)
+{
+	struct virtio_saved saved;
+	unsigned int i;
+	char path[256];
+	u16 idx;
+
+	snprintf(path, sizeof(path), "%s/disk", dir);
+	make_file(path);
+	begin(blk_create, path);
+	is(driver_start(&d, QUEUE_SIZE, 0), 15, "a driver starts");
+	for (i = 0; i < 100; i++)
+		request(VIRTIO_BLK_T_IN, 7, 512);
+	idx = driver_used(&d, 0)->idx;
+	virtio_pause_all(&d.host);
+	driver_submit(&d, 0, QUEUE_SIZE, 0);
+	poll(NULL, 0, 20);
+	is(driver_used(&d, 0)->idx, idx, "a paused device does nothing");
+	move(blk_create, path);
+	ok(driver_wait(&d, 0, idx + 1), "what was waiting is done");
+	is(status(), 15, "its driver is there");
+	is(request(VIRTIO_BLK_T_IN, 8, 512), VIRTIO_BLK_S_OK, "and goes on");
+	virtio_pause_all(&d.host);
+	virtio_resume_all(&d.host);
+	is(request(VIRTIO_BLK_T_IN, 9, 512), VIRTIO_BLK_S_OK, "after a pause, too");
+	if (!access("/usr/bin/qemu-storage-daemon", X_OK)) {
+		driver_end(&d);
+		strcat(path, ",overlay");
+		begin(blk_create, path);
+		is(driver_start(&d, QUEUE_SIZE, 0), 15, "a driver of a daemon's disk starts");
+			is(request(VIRTIO_BLK_T_IN, 8, 512), VIRTIO_BLK_S_OK, "read");
+		move(blk_create, path);
+		is(request(VIRTIO_BLK_T_IN, 9, 512), VIRTIO_BLK_S_OK, "and again");
+		ok(d.host.first->lost, "what has no name is lost");
+	}
+	virtio_pause_all(&d.host);
+	virtio_save(d.host.first);
+	saved = d.host.first->saved;
+	d.host.first->saved.queue[0].size = 3;
+	is(virtio_load(d.host.first), -1, "a size that is impossible");
+	d.host.first->saved = saved;
+	d.host.first->saved.queue[0].gpa[2] = DRIVER_RAM;
+	is(virtio_load(d.host.first), -1, "a ring that is not in memory");
+	d.host.first->saved = saved;
+	d.host.first->saved.driver_features = ~0ULL;
+	is(virtio_load(d.host.first), -1, "features that it does not have");
+	d.host.first->saved = saved;
+	d.host.first->saved.pci.config[2] ^= 1;
+	is(virtio_load(d.host.first), -1, "another device's state");
 	driver_end(&d);
 }
 
@@ -300,7 +367,6 @@ static void test_overlay(const char *dir)
 	begin(blk_create, arg);
 	test_disk("overlay");
 	is(driver_start(&d, QUEUE_SIZE, 0), 15, "the driver starts again");
-	request(~0U, 0, 0);
 	is(request(VIRTIO_BLK_T_IN, 15, 512), VIRTIO_BLK_S_OK, "and works");
 	children = fopen("/proc/thread-self/children", "re");
 	ok(children && fscanf(children, "%d", &pid) == 1 && !kill(pid, SIGKILL),
@@ -430,6 +496,7 @@ int main(void)
 	test_places();
 	test_rings();
 	test_raw(dir);
+	test_saved(dir);
 	test_overlay(dir);
 	test_share(dir);
 	test_balloon();
