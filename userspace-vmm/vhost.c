@@ -3,6 +3,7 @@
  * Hand a device's queues to who serves them.
  */
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -16,6 +17,9 @@
  */
 int vhost_open(struct vhost *v, const char *path, struct err *err)
 {
+	v->error = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (v->error < 0)
+		return err_sys(err, "cannot create an eventfd");
 	v->fd = open(path, O_RDWR | O_CLOEXEC);
 	if (v->fd < 0)
 		return err_sys(err, "cannot open %s; try: sudo modprobe %s, and as root",
@@ -73,7 +77,10 @@ static int set_queue(struct vhost *v, struct virtio_device *dev, unsigned int i)
 	    call(v, VHOST_SET_VRING_KICK, &kick, NULL) < 0 ||
 	    call(v, VHOST_SET_VRING_CALL, &signal, NULL) < 0)
 		return -1;
-	return v->user ? vhost_user_enable(v, i) : 0;
+	if (v->user)
+		return vhost_user_enable(v, i);
+	signal.fd = v->error;
+	return ioctl(v->fd, VHOST_SET_VRING_ERR, &signal);
 }
 
 /**
@@ -87,8 +94,10 @@ static int set_queue(struct vhost *v, struct virtio_device *dev, unsigned int i)
 int vhost_start(struct vhost *v, struct virtio_device *dev, unsigned int queues)
 {
 	u64 features = dev->driver_features & v->features;
+	eventfd_t old;
 	unsigned int i;
 
+	eventfd_read(v->error, &old);	/* of an earlier start */
 	if (v->user)
 		features |= 1ULL << VHOST_USER_F_PROTOCOL_FEATURES;
 	if (call(v, VHOST_SET_FEATURES, &features, NULL) < 0 ||
@@ -99,6 +108,18 @@ int vhost_start(struct vhost *v, struct virtio_device *dev, unsigned int queues)
 			return -1;
 	}
 	return 0;
+}
+
+/**
+ * vhost_event() - virtio_device_ops.event, with vhost.error as fd
+ * @dev: the device
+ */
+void vhost_event(struct virtio_device *dev)
+{
+	eventfd_t count;
+
+	if (!eventfd_read(dev->fd, &count))
+		virtio_broken(dev);
 }
 
 /**
@@ -129,5 +150,8 @@ void vhost_close(struct vhost *v)
 {
 	if (v->fd >= 0)
 		close(v->fd);
+	if (v->error >= 0)
+		close(v->error);
 	v->fd = -1;
+	v->error = -1;
 }

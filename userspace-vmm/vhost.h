@@ -16,15 +16,18 @@
  * @fd: the kernel's device, or the daemon's socket; -1: none
  * @user: it is a daemon
  * @features: what it offers
+ * @error: eventfd: the kernel has found a queue broken; -1: none
  */
 struct vhost {
 	int fd;
 	bool user;
 	u64 features;
+	int error;
 };
 
 int vhost_open(struct vhost *v, const char *path, struct err *err);
 int vhost_start(struct vhost *v, struct virtio_device *dev, unsigned int queues);
+void vhost_event(struct virtio_device *dev);
 void vhost_stop(struct vhost *v, struct virtio_device *dev, unsigned int queues);
 void vhost_close(struct vhost *v);
 

@@ -160,6 +160,7 @@ int blk_user_create(struct virtio_host *host, const struct disk *disk, struct er
 	if (!b)
 		return err_sys(err, "--disk");
 	b->vhost.fd = -1;
+	b->vhost.error = -1;
 	b->file = -1;
 	b->layer = -1;
 	b->dev.config = &b->config;

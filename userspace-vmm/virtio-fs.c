@@ -142,6 +142,7 @@ int fs_create(struct virtio_host *host, const char *arg, struct err *err)
 	if (!fs)
 		return err_sys(err, "--share");
 	fs->vhost.fd = -1;
+	fs->vhost.error = -1;
 	fs->dev.config = &fs->config;
 	fs->dev.config_len = sizeof(fs->config);
 	if (virtio_add(host, &fs->dev, &ops, err) < 0 || parse(fs, arg, err) < 0)

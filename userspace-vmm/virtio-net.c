@@ -84,6 +84,7 @@ static const struct virtio_device_ops ops = {
 	.type = VIRTIO_ID_NET,
 	.class = 0x020000,	/* Ethernet */
 	.queues = 2,
+	.event = vhost_event,
 	.start = start,
 	.stop = stop,
 	.destroy = destroy,
@@ -138,6 +139,7 @@ static int tap_create(struct virtio_host *host, const char *name, struct err *er
 	if (!net)
 		return err_sys(err, "--net");
 	net->vhost.fd = -1;
+	net->vhost.error = -1;
 	net->tap = -1;
 	net_mac(host, name, net->config.mac);
 	net->dev.config = &net->config;
@@ -146,6 +148,7 @@ static int tap_create(struct virtio_host *host, const char *name, struct err *er
 	    open_tap(net, name, err) < 0 ||
 	    vhost_open(&net->vhost, "/dev/vhost-net", err) < 0)
 		return -1;
+	net->dev.fd = net->vhost.error;
 	net->dev.features |= 1ULL << VIRTIO_NET_F_MRG_RXBUF;
 	net->dev.features &= net->vhost.features;
 	net->dev.features |= TAP_FEATURES | 1ULL << VIRTIO_NET_F_MAC;

@@ -61,6 +61,7 @@ static const struct virtio_device_ops ops = {
 	.type = VIRTIO_ID_VSOCK,
 	.class = 0x028000,	/* network, other */
 	.queues = 3,
+	.event = vhost_event,
 	.start = start,
 	.stop = stop,
 	.destroy = destroy,
@@ -81,12 +82,14 @@ int vsock_create(struct virtio_host *host, const char *arg, struct err *err)
 	if (!s)
 		return err_sys(err, "--vsock");
 	s->vhost.fd = -1;
+	s->vhost.error = -1;
 	s->config.guest_cid = cid;
 	s->dev.config = &s->config;
 	s->dev.config_len = sizeof(s->config);
 	if (virtio_add(host, &s->dev, &ops, err) < 0 ||
 	    vhost_open(&s->vhost, "/dev/vhost-vsock", err) < 0)
 		return -1;
+	s->dev.fd = s->vhost.error;
 	s->dev.features &= s->vhost.features;
 	if (ioctl(s->vhost.fd, VHOST_VSOCK_SET_GUEST_CID, &cid) < 0)
 		return errno == EADDRINUSE ?
