@@ -2,15 +2,22 @@
 /*
  * libFuzzer target: any rings, any accesses to registers.
  *
- * The first byte chooses a device; the rest is a list of what a guest may do to
+ * The first bytes choose a device; the rest is a list of what a guest may do to
  * it. Besides the sanitizers it checks that whatever vq_pop() gives out lies in
  * guest memory, and that a queue comes to its end.
  */
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon.h"
 #include "driver.h"
+#include "i8042.h"
+#include "pm.h"
+#include "rtc.h"
+#include "serial.h"
+#include "vhost.h"
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
@@ -29,6 +36,132 @@ static u64 take(struct input *in, size_t n)
 	in->p += n;
 	in->left -= n;
 	return value;
+}
+
+/* What a daemon says, in place of daemon.c: one answers our requests, the other is fuzzed. */
+static struct {
+	int fd;			/* -1: none */
+	bool answers;
+	u64 value;
+	pthread_t thread;
+} peer = { .fd = -1 };
+
+static void *answer(void *unused)
+{
+	struct {
+		u32 request, flags, size;
+		u8 body[512];
+	} m;
+
+	(void)unused;
+	while (recv(peer.fd, &m, 12, MSG_WAITALL) == 12 &&
+	       (!m.size || (m.size <= sizeof(m.body) &&
+			    recv(peer.fd, m.body, m.size, MSG_WAITALL) == (ssize_t)m.size))) {
+		bool get = m.request == 1 || m.request == 11 || m.request == 15 || m.request == 24;
+		u64 value = m.request == 1 ? peer.value | 1ULL << VHOST_USER_F_PROTOCOL_FEATURES :
+			    m.request == 15 ? 1 << 3 | 1 << 9 : peer.value & 1 && !get;
+
+		if (!get && !(m.flags & 8))
+			continue;
+		m.flags = 5;
+		if (m.request != 24)
+			m.size = 8;
+		memcpy(m.body, &value, 8);
+		if (send(peer.fd, &m, 12 + m.size, MSG_NOSIGNAL) < 0)
+			break;
+	}
+	return NULL;
+}
+
+int daemon_start(struct daemon *d, char *const argv[], const int *fds, unsigned int count,
+		 struct err *err)
+{
+	(void)count;
+	(void)err;
+	d->name = argv[0];
+	d->pid = 1;
+	peer.answers = strcmp(argv[0], "passt");
+	peer.fd = peer.answers ? accept(fds[0], NULL, NULL) : dup(fds[0]);
+	if (peer.fd < 0 || (peer.answers && pthread_create(&peer.thread, NULL, answer, NULL)))
+		abort();
+	return 0;
+}
+
+void daemon_stop(struct daemon *d)
+{
+	if (!d->pid)
+		return;
+	if (peer.answers)
+		pthread_join(peer.thread, NULL);
+	close(peer.fd);
+	peer.fd = -1;
+	d->pid = 0;
+}
+
+int daemon_failed(struct daemon *d, struct err *err)
+{
+	(void)d;
+	(void)err;
+	return -1;
+}
+
+int daemon_wait(struct daemon *d, struct err *err)
+{
+	return daemon_failed(d, err);
+}
+
+static void nothing(void *unused)
+{
+	(void)unused;
+}
+
+static void arm(void *unused, bool on)
+{
+	(void)unused;
+	(void)on;
+}
+
+/* What is no virtio device. */
+static void ports(struct input *in)
+{
+	static const u16 port[] = { 0x3f8, RTC_PORT, I8042_DATA_PORT, I8042_COMMAND_PORT,
+				    PORT_92, PM_BASE, PCI_PORTS };
+	struct i8042 i8042 = { .reset = nothing };
+	struct irq_line irq = { 0 };
+	static struct serial serial;
+	static struct rtc rtc;
+	static struct pci pci;
+	static struct pm pm;
+	struct bus bus = { 0 };
+	u8 bytes[64] = { 0 };
+	u64 value;
+	u32 n;
+
+	serial_init(&serial, irq, nothing, NULL);
+	rtc_init(&rtc, irq, arm, NULL, NULL);
+	pm_init(&pm, irq, nothing, NULL, NULL);
+	pci_init(&pci, nothing, NULL, NULL);
+	bus_add(&bus, "serial", 0x3f8, 8, true, serial_access, &serial);
+	bus_add(&bus, "rtc", RTC_PORT, RTC_PORT_COUNT, true, rtc_access, &rtc);
+	bus_add(&bus, "data", I8042_DATA_PORT, 1, true, i8042_data_access, &i8042);
+	bus_add(&bus, "command", I8042_COMMAND_PORT, 1, true, i8042_command_access, &i8042);
+	bus_add(&bus, "port 92", PORT_92, 1, true, port_92_access, &i8042);
+	bus_add(&bus, "pm", PM_BASE, PM_SIZE, false, pm_access, &pm);
+	bus_add(&bus, "pci", PCI_PORTS, PCI_PORTS_SIZE, false, pci_access, &pci);
+	while (in->left) {
+		n = take(in, 1);
+		value = take(in, 4);
+		bus_access(&bus, port[n % ARRAY_SIZE(port)] + take(in, 1) % 16, &value,
+			   1 << (n >> 4) % 4, n & 8);
+		if (n > 250)
+			pm_press_power_button(&pm);
+		if (n > 240)
+			rtc_tick(&rtc);
+		if (n > 230)
+			serial_rx_push(&serial, bytes, take(in, 1) % sizeof(bytes));
+		if (n > 220)
+			serial_tx_consume(&serial, serial_tx_peek(&serial, bytes, sizeof(bytes)));
+	}
 }
 
 /* The walker alone: memory is nothing but the input, over and over. */
@@ -95,7 +228,7 @@ static void play(struct driver *d, struct input *in)
 	u32 address;
 
 	while (in->left) {
-		switch (take(in, 1) % 8) {
+		switch (take(in, 1) % 9) {
 		case 0:		/* memory: where rings are */
 			a = 0x10000 + take(in, 2) % 0x3000 * 16;
 			for (b = take(in, 1) % 64; b; b--)
@@ -133,6 +266,12 @@ static void play(struct driver *d, struct input *in)
 		case 7:
 			disk_request(d, in);
 			break;
+		case 8:
+			value = take(in, 8);
+			if (peer.fd >= 0 && !peer.answers &&
+			    send(peer.fd, &value, take(in, 1) % 9, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+				break;
+			break;
 		}
 	}
 }
@@ -141,7 +280,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
 	struct input in = { data, size };
 	static struct driver d;
-	static char disk[32];
+	static char disk[32], qcow2[48];
 	struct err err;
 	int ret;
 
@@ -151,14 +290,20 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 		if (fd < 0 || ftruncate(fd, 65536) < 0)
 			abort();
 		snprintf(disk, sizeof(disk), "/proc/self/fd/%d", fd);
+		snprintf(qcow2, sizeof(qcow2), "%s,format=qcow2", disk);
 	}
-	if (take(&in, 1) % 2) {
+	switch (take(&in, 1) % 4) {
+	case 0:
 		walk(&in);
 		return 0;
+	case 1:
+		ports(&in);
+		return 0;
 	}
+	peer.value = take(&in, 5);
 	if (driver_init(&d, &err) < 0)
 		abort();
-	switch (take(&in, 1) % 4) {
+	switch (take(&in, 1) % 7) {
 	case 0:
 		ret = rng_create(&d.host, NULL, &err);
 		break;
@@ -167,6 +312,15 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 		break;
 	case 2:
 		ret = balloon_create(&d.host, "1", &err);
+		break;
+	case 3:
+		ret = net_create(&d.host, "user", &err);
+		break;
+	case 4:
+		ret = fs_create(&d.host, "/proc,tag=t", &err);
+		break;
+	case 5:
+		ret = blk_create(&d.host, qcow2, &err);
 		break;
 	default:
 		ret = console_create(&d.host, "file:/dev/null", &err);
