@@ -6,17 +6,16 @@
  * Everything but gdb_debug_exit() runs in the main thread, and all but Ctrl-C
  * while the vCPUs are parked.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "machine.h"
+#include "socket.h"
 
 #define PACKET_MAX 4096
 #define BREAKS_MAX 64
@@ -48,7 +47,6 @@ struct __attribute__((packed)) registers {
 
 static struct {
 	int listen_fd, fd;
-	const char *path;
 	unsigned int cpu;		/* of Hg */
 	unsigned int step_cpu;		/* of Hc */
 	bool running;			/* gdb waits for a stop reply */
@@ -83,34 +81,14 @@ static const char target_xml[] =
  */
 int gdb_open(const char *where, struct err *err)
 {
-	struct sockaddr_un un = { .sun_family = AF_UNIX };
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	bool port = strspn(where, "0123456789") == strlen(where);
-	long number = port ? strtol(where, NULL, 10) : 0;
-	int one = 1;
-
-	if (!*where || number > 65535 || strlen(where) >= sizeof(un.sun_path))
-		return err_set(err, "--gdb %s: give a TCP port or the path of a socket", where);
-	in.sin_port = htons(number);
-	strcpy(un.sun_path, where);
-	gdb.listen_fd = socket(port ? AF_INET : AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (gdb.listen_fd >= 0)
-		setsockopt(gdb.listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (gdb.listen_fd < 0 ||
-	    bind(gdb.listen_fd, port ? (struct sockaddr *)&in : (struct sockaddr *)&un,
-		 port ? sizeof(in) : sizeof(un)) < 0 || listen(gdb.listen_fd, 1) < 0)
-		return err_sys(err, "cannot listen for gdb on %s", where);
-	gdb.path = port ? NULL : where;
-	return 0;
+	gdb.listen_fd = listen_local("--gdb", where, err);
+	return gdb.listen_fd < 0 ? -1 : 0;
 }
 
 /** gdb_close() - nobody debugs any more */
 void gdb_close(void)
 {
-	if (gdb.path)
-		unlink(gdb.path);
-	if (gdb.listen_fd >= 0)
-		close(gdb.listen_fd);
+	listen_close(gdb.listen_fd);
 	if (gdb.fd >= 0)
 		close(gdb.fd);
 	gdb.listen_fd = -1;

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Sockets for others on this machine, without any authentication of our own.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "socket.h"
+
+union address {
+	struct sockaddr any;
+	struct sockaddr_in in;
+	struct sockaddr_un un;
+};
+
+/* Whether a socket of that name was left by somebody who died. */
+static bool is_stale(const union address *addr, socklen_t len)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool stale = fd >= 0 && connect(fd, &addr->any, len) < 0 && errno == ECONNREFUSED;
+
+	if (fd >= 0)
+		close(fd);
+	return stale;
+}
+
+/**
+ * listen_local() - listen where nobody but this machine can connect
+ * @option: who wants to, for messages
+ * @where: a TCP port of the loopback interface, or the path of a unix socket
+ * @err: filled on failure
+ *
+ * Return: a descriptor that does not block, or -1.
+ */
+int listen_local(const char *option, const char *where, struct err *err)
+{
+	bool port = strspn(where, "0123456789") == strlen(where);
+	union address addr = { .any.sa_family = port ? AF_INET : AF_UNIX };
+	socklen_t len = port ? sizeof(addr.in) : sizeof(addr.un);
+	long number = port ? strtol(where, NULL, 10) : 0;
+	int fd, one = 1;
+
+	if (!*where || number > 65535 || strlen(where) >= sizeof(addr.un.sun_path))
+		return err_set(err, "%s %s: give a TCP port or the path of a socket", option, where);
+	if (port) {
+		addr.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		addr.in.sin_port = htons(number);
+	} else {
+		strcpy(addr.un.sun_path, where);
+		if (is_stale(&addr, len))
+			unlink(where);
+	}
+	fd = socket(addr.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (fd < 0 || bind(fd, &addr.any, len) < 0 || listen(fd, 4) < 0) {
+		err_sys(err, "%s: cannot listen on %s", option, where);
+		if (fd >= 0)
+			close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/**
+ * listen_close() - listen no more, and remove the name
+ * @fd: of listen_local(); -1 is harmless
+ */
+void listen_close(int fd)
+{
+	union address addr;
+	socklen_t len = sizeof(addr);
+
+	if (fd < 0)
+		return;
+	if (!getsockname(fd, &addr.any, &len) && addr.any.sa_family == AF_UNIX)
+		unlink(addr.un.sun_path);
+	close(fd);
+}
