@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Interrupts and notifications that do not pass through this program: MSIs
- * from eventfds, eventfds from the guest's stores.
+ * What devices on PCI do that does not pass through this program: MSIs
+ * from eventfds, eventfds from the guest's stores, memory in a BAR.
  */
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -10,6 +10,7 @@
 
 #define PIC_PINS 8
 #define IOAPIC_PINS 24
+#define SLOT_BAR 2	/* those of machine.c come before */
 #define FIXED_ROUTES (2 * PIC_PINS + IOAPIC_PINS)
 
 /*
@@ -101,7 +102,35 @@ static void set_ioeventfd(void *opaque, u64 gpa, int fd, bool on)
 	ioctl(m->vm_fd, KVM_IOEVENTFD, &io);
 }
 
+static void set_memory(void *opaque, u64 gpa, void *host, u64 size, bool log)
+{
+	struct machine *m = opaque;
+	struct kvm_userspace_memory_region slot = {
+		.slot = SLOT_BAR,
+		.flags = log ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+		.guest_phys_addr = gpa,
+		.memory_size = size,
+		.userspace_addr = (uintptr_t)host,
+	};
+	struct err err;
+
+	if (M_IOCTL(m, m->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot, &err) < 0)
+		machine_fail(m, &err);
+}
+
+static void get_dirty(void *opaque, u64 *pages)
+{
+	struct kvm_dirty_log log = { .slot = SLOT_BAR, .dirty_bitmap = pages };
+	struct machine *m = opaque;
+	struct err err;
+
+	if (M_IOCTL(m, m->vm_fd, KVM_GET_DIRTY_LOG, &log, &err) < 0)
+		machine_fail(m, &err);
+}
+
 const struct pci_host_ops irq_host_ops = {
 	.msi = set_msi,
 	.ioeventfd = set_ioeventfd,
+	.memory = set_memory,
+	.dirty = get_dirty,
 };

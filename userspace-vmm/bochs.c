@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The framebuffer adapter: memory in BAR 0, and in BAR 2 the registers of the
+ * VBE display interface that Bochs invented, of 16 bits each, as Linux's bochs
+ * driver and firmware find them on QEMU's "bochs-display".
+ */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <linux/pci_regs.h>
+
+#include "display.h"
+
+#define VENDOR			0x1234
+#define DEVICE			0x1111
+#define CLASS_DISPLAY_OTHER	0x038000
+
+#define REGISTERS_SIZE		0x1000
+#define REGISTERS		0x500	/* where they are in there */
+
+enum { ID, XRES, YRES, BPP, ENABLE, BANK, VIRT_WIDTH, VIRT_HEIGHT, X_OFFSET, Y_OFFSET, MEMORY_64K };
+
+#define ID_VALUE		0xb0c5
+#define ENABLED			BIT(0)
+
+/* Where the memory is mapped nowhere, by tests for instance. */
+static void memory_access(void *opaque, struct bus_access *access)
+{
+	struct bochs *b = opaque;
+
+	if (access->write)
+		memcpy(b->memory + access->offset, &access->value, access->size);
+	else
+		memcpy(&access->value, b->memory + access->offset, access->size);
+}
+
+static void memory_map(void *opaque, u64 base)
+{
+	const struct pci_host_ops *host;
+	struct bochs *b = opaque;
+
+	pthread_mutex_lock(&b->lock);
+	host = b->bus->host;
+	if (host && b->base != PCI_UNMAPPED)
+		host->memory(b->bus->opaque, 0, b->memory, 0, false);
+	b->base = base;
+	b->moved = true;
+	if (host && base != PCI_UNMAPPED)
+		host->memory(b->bus->opaque, base, b->memory, VIDEO_MEMORY, b->log);
+	pthread_mutex_unlock(&b->lock);
+}
+
+static void register_access(void *opaque, struct bus_access *access)
+{
+	u64 n = (access->offset - REGISTERS) / 2;
+	struct bochs *b = opaque;
+
+	if (n >= BOCHS_REGISTERS || access->offset % 2 || access->size != 2)
+		return;
+	pthread_mutex_lock(&b->lock);
+	if (!access->write)
+		access->value = b->reg[n];
+	else if (n != ID && n != MEMORY_64K)
+		b->reg[n] = access->value;
+	pthread_mutex_unlock(&b->lock);
+}
+
+/**
+ * bochs_add() - put the adapter on the bus
+ * @b: cleared; call bochs_remove() also after a failure
+ * @bus: the bus
+ * @err: filled on failure
+ */
+int bochs_add(struct bochs *b, struct pci *bus, struct err *err)
+{
+	struct pci_bar memory = { .size = VIDEO_MEMORY, .fn = memory_access, .map = memory_map, .dev = b };
+	struct pci_bar registers = { .size = REGISTERS_SIZE, .fn = register_access, .dev = b };
+
+	b->bus = bus;
+	b->base = PCI_UNMAPPED;
+	b->reg[ID] = ID_VALUE;
+	b->reg[MEMORY_64K] = VIDEO_MEMORY / (64 * KIB);
+	pthread_mutex_init(&b->lock, NULL);
+	b->memory = MAP_FAILED;
+	b->fd = memfd_create("keel-display", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (b->fd >= 0 && !ftruncate(b->fd, VIDEO_MEMORY) &&
+	    !fcntl(b->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+		b->memory = mmap(NULL, VIDEO_MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd, 0);
+	if (b->memory == MAP_FAILED)
+		return err_sys(err, "cannot allocate the memory of the display");
+	if (pci_add(bus, &b->pci, VENDOR, DEVICE, CLASS_DISPLAY_OTHER, err) < 0)
+		return -1;
+	pci_add_bar(bus, &b->pci, 0, &memory);
+	pci_add_bar(bus, &b->pci, 1, &registers);
+	return 0;
+}
+
+/**
+ * bochs_remove() - take it away, when no vCPU runs any more
+ * @b: the adapter
+ */
+void bochs_remove(struct bochs *b)
+{
+	pci_remove(b->bus, &b->pci);
+	if (b->memory != MAP_FAILED)
+		munmap(b->memory, VIDEO_MEMORY);
+	if (b->fd >= 0)
+		close(b->fd);
+}
+
+/**
+ * bochs_picture() - what is to be seen
+ * @b: the adapter
+ * @p: filled, all of it inside of the memory
+ *
+ * Return: whether there is a picture.
+ */
+bool bochs_picture(struct bochs *b, struct picture *p)
+{
+	const u16 *reg = b->reg;
+	bool shown;
+
+	pthread_mutex_lock(&b->lock);
+	p->width = reg[XRES];
+	p->height = reg[YRES];
+	p->stride = 4ULL * (reg[VIRT_WIDTH] > reg[XRES] ? reg[VIRT_WIDTH] : reg[XRES]);
+	p->offset = reg[Y_OFFSET] * p->stride + 4ULL * reg[X_OFFSET];
+	shown = (reg[ENABLE] & ENABLED) && reg[BPP] == 32 && p->width && p->height &&
+		p->offset + p->stride * p->height <= VIDEO_MEMORY;
+	pthread_mutex_unlock(&b->lock);
+	return shown;
+}
+
+/**
+ * bochs_log() - from now on bochs_changed() knows, or need not
+ * @b: the adapter
+ * @on: whether it is to know
+ */
+void bochs_log(struct bochs *b, bool on)
+{
+	pthread_mutex_lock(&b->lock);
+	if (b->bus->host && b->base != PCI_UNMAPPED && on != b->log)
+		b->bus->host->memory(b->bus->opaque, b->base, b->memory, VIDEO_MEMORY, on);
+	b->moved = true;
+	b->log = on;
+	pthread_mutex_unlock(&b->lock);
+}
+
+/**
+ * bochs_changed() - which pages may have been written since the last call
+ * @b: the adapter, with its log on
+ * @pages: filled, a bit each
+ */
+void bochs_changed(struct bochs *b, u64 pages[VIDEO_PAGES / 64])
+{
+	pthread_mutex_lock(&b->lock);
+	memset(pages, 0, VIDEO_PAGES / 8);
+	if (!b->bus->host || b->moved)
+		memset(pages, 0xff, VIDEO_PAGES / 8);
+	else if (b->base != PCI_UNMAPPED)
+		b->bus->host->dirty(b->bus->opaque, pages);
+	b->moved = false;
+	pthread_mutex_unlock(&b->lock);
+}

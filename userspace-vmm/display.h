@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A screen: the framebuffer adapter that the guest has, its keyboard and pointer,
+ * and the VNC server that shows them.
+ */
+#ifndef DISPLAY_H
+#define DISPLAY_H
+
+#include <linux/virtio_input.h>
+
+#include "virtio.h"
+
+#define VIDEO_MEMORY (16 * MIB)
+#define VIDEO_PAGE 4096
+#define VIDEO_PAGES (VIDEO_MEMORY / VIDEO_PAGE)
+
+#define BOCHS_REGISTERS 11
+
+/**
+ * struct bochs - the adapter
+ * @fd: its memory as a file, which cannot change its size
+ * @base: where the guest sees the memory, or PCI_UNMAPPED
+ * @log: what the guest writes there is logged
+ * @moved: nobody knows what was written since bochs_changed() was called
+ */
+struct bochs {
+	struct pci_device pci;
+	struct pci *bus;
+	int fd;
+	u8 *memory;
+	pthread_mutex_t lock;	/* all below; taken with pci->lock held */
+	u64 base;
+	bool log;
+	bool moved;
+	u16 reg[BOCHS_REGISTERS];
+};
+
+/* What is shown: pixels of 32 bits, in the order blue, green, red, nothing. */
+struct picture {
+	u32 width, height;
+	u64 offset, stride;	/* bytes */
+};
+
+int bochs_add(struct bochs *b, struct pci *bus, struct err *err);
+void bochs_remove(struct bochs *b);
+bool bochs_picture(struct bochs *b, struct picture *p);
+void bochs_log(struct bochs *b, bool on);
+void bochs_changed(struct bochs *b, u64 pages[VIDEO_PAGES / 64]);
+
+/* virtio-input.c */
+#define TABLET_MAX 0x7fff
+
+struct virtio_device *input_create(struct virtio_host *host, bool tablet, struct err *err);
+void input_report(struct virtio_device *dev, const struct virtio_input_event *events,
+		  unsigned int n);
+
+/* vnc.c; display_create() is in devices.h */
+int display_picture(struct display *d, struct picture *p);
+void display_destroy(struct display *d);
+
+#endif
