@@ -80,11 +80,15 @@ static int socket_name(struct sockaddr_un *addr, const char *dir, const char *na
 static int connect_live(const struct sockaddr_un *addr)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char display[sizeof(addr->sun_path)];
 
 	if (fd >= 0 && !connect(fd, (const struct sockaddr *)addr, sizeof(*addr)))
 		return fd;
 	if (errno == ECONNREFUSED) {
 		unlink(addr->sun_path);
+		snprintf(display, sizeof(display), "%.*s.vnc",
+			 (int)(strlen(addr->sun_path) - strlen(SOCKET_SUFFIX)), addr->sun_path);
+		unlink(display);
 		errno = ENOENT;
 	}
 	if (fd >= 0)

@@ -19,6 +19,7 @@ static const struct {
 	[DEVICE_BALLOON] = { "balloon", balloon_create },
 	[DEVICE_VSOCK] = { "vsock", vsock_create },
 	[DEVICE_SHARE] = { "share", fs_create },
+	[DEVICE_DISPLAY] = { "display", display_create },
 };
 
 /**

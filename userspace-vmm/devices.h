@@ -19,6 +19,7 @@ int blk_create(struct virtio_host *host, const char *arg, struct err *err);
 int balloon_create(struct virtio_host *host, const char *arg, struct err *err);
 int fs_create(struct virtio_host *host, const char *arg, struct err *err);
 int console_create(struct virtio_host *host, const char *arg, struct err *err);
+int display_create(struct virtio_host *host, const char *arg, struct err *err);
 int net_create(struct virtio_host *host, const char *arg, struct err *err);
 int rng_create(struct virtio_host *host, const char *arg, struct err *err);
 int vsock_create(struct virtio_host *host, const char *arg, struct err *err);

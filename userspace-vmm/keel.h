@@ -71,6 +71,7 @@ enum device_kind {
 	DEVICE_BALLOON,
 	DEVICE_VSOCK,
 	DEVICE_SHARE,
+	DEVICE_DISPLAY,
 };
 
 #define MAX_DEVICES 24

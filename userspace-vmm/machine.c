@@ -16,6 +16,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "display.h"
 #include "machine.h"
 #include "rootfs.h"
 
@@ -396,6 +397,7 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 	if (control_open(m, err) < 0)
 		return -1;
 	m->virtio.machine = m->control.name;
+	m->virtio.socket = m->control.path;
 	m->virtio.pci = &m->pci;
 	m->virtio.ram = &m->ram;
 	if (devices_create(&m->virtio, cfg, err) < 0)
@@ -618,6 +620,7 @@ void machine_destroy(struct machine *m)
 
 	for (i = 0; i < m->vcpu_count; i++)
 		vcpu_destroy(&m->vcpus[i]);
+	display_destroy(m->virtio.display);
 	virtio_remove_all(&m->virtio);
 	free(m->vcpus);
 	control_close(&m->control);

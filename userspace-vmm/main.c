@@ -198,6 +198,12 @@ static int add_share(struct run_config *cfg, void *field, const char *arg)
 	return add_device(cfg, DEVICE_SHARE, arg);
 }
 
+static int add_display(struct run_config *cfg, void *field, const char *arg)
+{
+	(void)field;
+	return add_device(cfg, DEVICE_DISPLAY, arg);
+}
+
 static int add_rng(struct run_config *cfg, void *field, const char *arg)
 {
 	(void)field;
@@ -271,6 +277,8 @@ static const struct option_row {
 	  add_share, 0, DEVICES },
 	{ RUN, 0, "rootfs", "DIR", "a directory as the root: DIR[,ro|,overlay]; no kernel: the host's",
 	  TEXT(rootfs) },
+	{ RUN, 0, "display", "WHERE", "a screen, keyboard and pointer: vnc, or vnc=ADDRESS",
+	  add_display, 0, DEVICES },
 	{ RUN, 0, "rng", NULL, "give the guest random numbers",
 	  add_rng, 0, DEVICES },
 	{ MACHINE, 't', "timeout", "S", "end the guest after S seconds",

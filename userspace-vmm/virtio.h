@@ -163,6 +163,8 @@ struct virtio_host {
 	struct pci *pci;
 	struct guest_ram *ram;
 	const char *machine;	/* its name, to derive stable ids from */
+	const char *socket;	/* its control socket; others lie beside it */
+	struct display *display;	/* NULL: none */
 	struct virtio_device *first;
 };
 

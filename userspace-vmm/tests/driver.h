@@ -13,6 +13,7 @@
 #include <linux/virtio_pci.h>
 
 #include "devices.h"
+#include "display.h"
 
 #define DRIVER_RAM (2 * MIB)
 #define DRIVER_BAR PCI_WINDOW
@@ -52,6 +53,7 @@ static int driver_init(struct driver *d, struct err *err)
 __attribute__((unused))
 static void driver_end(struct driver *d)
 {
+	display_destroy(d->host.display);
 	virtio_remove_all(&d->host);
 	ram_free(&d->ram);
 }

@@ -222,8 +222,50 @@ static void disk_request(struct driver *d, struct input *in)
 		poll(NULL, 0, 1);
 }
 
-static void play(struct driver *d, struct input *in)
+/* The framebuffer adapter: whatever its registers say, a picture is in its memory. */
+static void play_display(struct driver *d, struct input *in)
 {
+	static struct bochs b;
+	struct picture p;
+	struct err err;
+	u32 address;
+	u64 a;
+
+	memset(&b, 0, sizeof(b));
+	if (bochs_add(&b, &d->pci, &err) < 0)
+		abort();
+	driver_enable(d);
+	while (in->left) {
+		a = take(in, 1);
+		switch (a % 4) {
+		case 0:
+			driver_write(d, PCI_WINDOW + VIDEO_MEMORY + 0x500 + a / 4 % 16 * 2, 2,
+				     take(in, 2));
+			break;
+		case 1:
+			driver_write(d, PCI_WINDOW + take(in, 4), 1 << a / 4 % 4, take(in, 8));
+			break;
+		case 2:
+			driver_read(d, PCI_WINDOW + take(in, 4), 1 << a / 4 % 4);
+			break;
+		case 3:
+			address = 0x80000800 | (take(in, 1) & 0xfc);
+			a = take(in, 4);
+			bus_access(&d->bus, 0xcf8, &address, 4, true);
+			bus_access(&d->bus, 0xcfc, &a, 4, true);
+			break;
+		}
+		if (bochs_picture(&b, &p) &&
+		    p.offset + p.stride * (p.height - 1) + 4 * p.width > VIDEO_MEMORY)
+			abort();
+	}
+	bochs_remove(&b);
+}
+
+static void play(struct driver *d, struct input *in, struct virtio_device *keyboard)
+{
+	struct virtio_input_event keys[8] = { 0 };
+
 	u64 a, b, value;
 	u32 address;
 
@@ -268,8 +310,10 @@ static void play(struct driver *d, struct input *in)
 			break;
 		case 8:
 			value = take(in, 8);
-			if (peer.fd >= 0 && !peer.answers &&
-			    send(peer.fd, &value, take(in, 1) % 9, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+			if (keyboard)
+				input_report(keyboard, keys, value % 9);
+			else if (peer.fd >= 0 && !peer.answers &&
+				 send(peer.fd, &value, take(in, 1) % 9, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 				break;
 			break;
 		}
@@ -280,6 +324,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
 	struct input in = { data, size };
 	static struct driver d;
+	struct virtio_device *keyboard = NULL;
 	static char disk[32], qcow2[48];
 	struct err err;
 	int ret;
@@ -303,7 +348,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	peer.value = take(&in, 5);
 	if (driver_init(&d, &err) < 0)
 		abort();
-	switch (take(&in, 1) % 7) {
+	switch (take(&in, 1) % 9) {
 	case 0:
 		ret = rng_create(&d.host, NULL, &err);
 		break;
@@ -322,6 +367,14 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	case 5:
 		ret = blk_create(&d.host, qcow2, &err);
 		break;
+	case 6:
+		keyboard = input_create(&d.host, size % 2, &err);
+		ret = keyboard ? 0 : -1;
+		break;
+	case 7:
+		play_display(&d, &in);
+		driver_end(&d);
+		return 0;
 	default:
 		ret = console_create(&d.host, "file:/dev/null", &err);
 		break;
@@ -329,7 +382,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	if (ret < 0)
 		abort();
 	driver_enable(&d);
-	play(&d, &in);
+	play(&d, &in, keyboard);
 	driver_end(&d);
 	return 0;
 }
