@@ -3,8 +3,10 @@
  * The commands that talk to a running machine through its control socket.
  */
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <json-c/json.h>
+#include <png.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,12 +24,36 @@
 #define STOP_SECONDS 30
 #define KILL_SECONDS 12
 
+static int passed_fd = -1;	/* what came with the last reply */
+
 static u64 now_ms(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * 1000ULL + ts.tv_nsec / 1000000;
+}
+
+/* As recv() of a byte; a descriptor that comes with it is kept. */
+static ssize_t recv_byte(int fd, char *byte)
+{
+	union {
+		struct cmsghdr head;
+		u8 space[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = { byte, 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	ssize_t n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+
+	if (n > 0 && msg.msg_controllen >= CMSG_LEN(sizeof(int)) &&
+	    control.head.cmsg_type == SCM_RIGHTS)
+		memcpy(&passed_fd, CMSG_DATA(&control.head), sizeof(int));
+	return n;
 }
 
 /*
@@ -52,7 +78,7 @@ static json_object *ask(int fd, const char *name, const char *request, const cha
 	json_object_put(o);
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	while (len < sizeof(line) - 1 && recv(fd, line + len, 1, 0) == 1 && line[len] != '\n')
+	while (len < sizeof(line) - 1 && recv_byte(fd, line + len) == 1 && line[len] != '\n')
 		len++;
 	if (line[len] == '\n') {
 		line[len] = '\0';
@@ -325,6 +351,56 @@ static int print_rates(json_object *rate, bool json)
 		printf("%s %s\n", group, json_object_to_json_string(values));
 	json_object_put(rate);
 	return output_status();
+}
+
+/* Pixels of 32 bits, at some place in a file, to those of a PNG. */
+static u8 *read_picture(int fd, json_object *where, size_t width, size_t height)
+{
+	u8 *rgb = malloc(width * height * 3), *row = malloc(width * 4), *to = rgb;
+	size_t x, y;
+
+	for (y = 0; rgb && row && y < height; y++) {
+		off_t at = number(where, "offset") + y * number(where, "stride");
+
+		if (pread(fd, row, width * 4, at) != (ssize_t)width * 4)
+			break;
+		for (x = 0; x < width; x++, to += 3)
+			memcpy(to, row + 4 * x, 3);
+	}
+	free(row);
+	if (y == height)
+		return rgb;
+	free(rgb);
+	return NULL;
+}
+
+/* The machine hands out its video memory; the picture is made here. */
+int cmd_screenshot(struct run_config *cfg)
+{
+	const char *name = cfg->args[0], *file = cfg->args[1];
+	void *library = dlopen("libpng16.so.16", RTLD_NOW);
+	void *write_png = library ? dlsym(library, "png_image_write_to_file") : NULL;
+	png_image png = { .version = PNG_IMAGE_VERSION, .format = PNG_FORMAT_BGR };
+	json_object *reply;
+	struct err err;
+	int status = 0;
+	u8 *rgb;
+
+	if (!write_png)
+		return fail(EXIT_FAIL, "%s; type: sudo apt install libpng16-16", dlerror());
+	reply = call(name, "screenshot", NULL, NULL, &err);
+	if (!reply)
+		return fail(EXIT_FAIL, "%s", err.text);
+	png.width = number(reply, "width");
+	png.height = number(reply, "height");
+	rgb = read_picture(passed_fd, reply, png.width, png.height);
+	if (!rgb)
+		status = fail(EXIT_FAIL, "%s: cannot read its video memory", name);
+	else if (!((__typeof__(png_image_write_to_file) *)write_png)(&png, file, 0, rgb, 0, NULL))
+		status = fail(EXIT_FAIL, "cannot write %s: %s", file, png.message);
+	free(rgb);
+	json_object_put(reply);
+	return status;
 }
 
 int cmd_top(struct run_config *cfg)

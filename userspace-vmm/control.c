@@ -17,6 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "display.h"
 #include "machine.h"
 
 /**
@@ -307,6 +308,22 @@ static int do_snapshot(struct machine *m, json_object *req, json_object *reply, 
 	return ret;
 }
 
+static int do_screenshot(struct machine *m, json_object *req, json_object *reply, struct err *err)
+{
+	struct picture p;
+
+	(void)req;
+	m->control.pass_fd = display_picture(m->virtio.display, &p);
+	if (m->control.pass_fd < 0)
+		return err_set(err, m->virtio.display ? "the guest shows no picture" :
+			       "the machine has no --display");
+	add_int(reply, "width", p.width);
+	add_int(reply, "height", p.height);
+	add_int(reply, "offset", p.offset);
+	add_int(reply, "stride", p.stride);
+	return 0;
+}
+
 static const struct request {
 	const char *name;
 	int (*fn)(struct machine *m, json_object *req, json_object *reply, struct err *err);
@@ -320,6 +337,7 @@ static const struct request {
 	{ "resume", do_resume },
 	{ "console", do_console },
 	{ "snapshot", do_snapshot },
+	{ "screenshot", do_screenshot },
 };
 
 static void drop_client(struct control_client *client)
@@ -328,11 +346,37 @@ static void drop_client(struct control_client *client)
 	client->fd = -1;
 }
 
-/* Who does not read what is sent is hung up on: the machine does not wait. */
+/*
+ * With a descriptor, unless it is -1. Who does not read what is sent is hung up
+ * on: the machine does not wait.
+ */
+static void client_send_fd(struct control_client *client, const void *data, size_t len,
+			   int fd)
+{
+	union {
+		struct cmsghdr head;
+		u8 space[CMSG_SPACE(sizeof(fd))];
+	} control = {
+		.head.cmsg_level = SOL_SOCKET,
+		.head.cmsg_type = SCM_RIGHTS,
+		.head.cmsg_len = CMSG_LEN(sizeof(fd)),
+	};
+	struct iovec iov = { (void *)data, len };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = fd < 0 ? 0 : sizeof(control),
+	};
+
+	memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+	if (sendmsg(client->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)len)
+		drop_client(client);
+}
+
 static void client_send(struct control_client *client, const void *data, size_t len)
 {
-	if (send(client->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)len)
-		drop_client(client);
+	client_send_fd(client, data, len, -1);
 }
 
 static void send_history(struct control *c, struct control_client *client)
@@ -358,6 +402,7 @@ static void serve_line(struct machine *m, struct control_client *client)
 	char *line;
 	size_t i;
 
+	m->control.pass_fd = -1;
 	if (json_object_object_get_ex(req, "request", &o))
 		name = json_object_get_string(o);
 	for (i = 0; i < ARRAY_SIZE(requests); i++) {
@@ -371,7 +416,7 @@ static void serve_line(struct machine *m, struct control_client *client)
 	client->console = r && r->fn == do_console && !json_object_object_get(reply, "error");
 	if (asprintf(&line, "%s\n",
 		     json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN)) >= 0) {
-		client_send(client, line, strlen(line));
+		client_send_fd(client, line, strlen(line), m->control.pass_fd);
 		free(line);
 	}
 	json_object_put(reply);

@@ -32,6 +32,7 @@ struct control {
 	char name[NAME_MAX_LEN + 1];
 	char path[108];
 	time_t start;
+	int pass_fd;		/* goes with the reply; -1: none */
 	struct control_client client[CONTROL_CLIENTS];
 	u8 history[CONTROL_HISTORY];	/* the console's last output, a ring */
 	u64 written;

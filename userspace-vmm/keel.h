@@ -133,6 +133,7 @@ int cmd_pause(struct run_config *cfg);
 int cmd_resume(struct run_config *cfg);
 int cmd_snapshot(struct run_config *cfg);
 int cmd_restore(struct run_config *cfg);
+int cmd_screenshot(struct run_config *cfg);
 int cmd_top(struct run_config *cfg);
 int cmd_doctor(const char *root, const char *device, bool json);
 

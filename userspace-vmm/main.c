@@ -226,6 +226,7 @@ enum {
 	TOP	= BIT(8),
 	SNAPSHOT = BIT(9),
 	RESTORE	= BIT(10),
+	SCREENSHOT = BIT(11),
 	MACHINE	= RUN | RESTORE,
 	ALL	= ~0,
 };
@@ -342,6 +343,8 @@ static const struct command {
 	{ TOP, "top", "NAME", 1, 1, cmd_top, "show what makes a machine exit, per second", NULL },
 	{ SNAPSHOT, "snapshot", "NAME FILE", 2, 2, cmd_snapshot,
 	  "write the state of a machine to a file; it runs on", NULL },
+	{ SCREENSHOT, "screenshot", "NAME FILE.png", 2, 2, cmd_screenshot,
+	  "write what a machine with a display shows to a file", NULL },
 	{ RESTORE, "restore", "FILE", 1, 1, cmd_restore, "go on with a machine from its snapshot",
 	  "\nKeys and exit status are those of keel run.\n" },
 	{ DOCTOR, "doctor", "", 0, 0, run_doctor,
@@ -364,7 +367,7 @@ static int main_help(void)
 	printf("Usage: keel COMMAND [OPTION]...\n"
 	       "Run virtual machines on the keel hypervisor.\n\nCommands:\n");
 	for (i = 0; i < ARRAY_SIZE(commands); i++)
-		printf("  %-9s %s\n", commands[i].name, commands[i].what);
+		printf("  %-10s %s\n", commands[i].name, commands[i].what);
 	printf("\nOptions:\n"
 	       "  -h, --help      this text; `keel COMMAND --help` tells about a command\n"
 	       "  -V, --version   print the version\n"
