@@ -5,7 +5,9 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <json-c/json.h>
+#include <limits.h>
 #include <png.h>
 #include <poll.h>
 #include <signal.h>
@@ -18,6 +20,7 @@
 
 #include "console.h"
 #include "control.h"
+#include "socket.h"
 
 #define REPLY_SECONDS 30
 #define REPLY_MAX MIB
@@ -34,51 +37,24 @@ static u64 now_ms(void)
 	return ts.tv_sec * 1000ULL + ts.tv_nsec / 1000000;
 }
 
-/* As recv() of a byte; a descriptor that comes with it is kept. */
-static ssize_t recv_byte(int fd, char *byte)
-{
-	union {
-		struct cmsghdr head;
-		u8 space[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct iovec iov = { byte, 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control),
-	};
-	ssize_t n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
-
-	if (n > 0 && msg.msg_controllen >= CMSG_LEN(sizeof(int)) &&
-	    control.head.cmsg_type == SCM_RIGHTS)
-		memcpy(&passed_fd, CMSG_DATA(&control.head), sizeof(int));
-	return n;
-}
-
 /*
  * Return: the reply, or NULL. It is read byte by byte: what follows the line may
  * be the console's.
  */
-static json_object *ask(int fd, const char *name, const char *request, const char *file,
+static json_object *ask(int fd, const char *name, const char *request, int file,
 			int seconds, struct err *err)
 {
-	json_object *o = json_object_new_object(), *reply = NULL, *text;
 	struct timeval patience = { .tv_sec = seconds };
+	json_object *reply = NULL, *text;
 	static char line[REPLY_MAX];
-	const char *out;
 	size_t len = 0;
 
-	json_object_object_add(o, "request", json_object_new_string(request));
-	if (file)
-		json_object_object_add(o, "file", json_object_new_string(file));
-	out = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
-	send(fd, out, strlen(out), MSG_NOSIGNAL);
-	send(fd, "\n", 1, MSG_NOSIGNAL);
-	json_object_put(o);
+	/* What cannot be sent is not answered. */
+	snprintf(line, sizeof(line), "{\"request\":\"%s\"}\n", request);
+	send_fd(fd, line, strlen(line), file, 0);
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	while (len < sizeof(line) - 1 && recv_byte(fd, line + len) == 1 && line[len] != '\n')
+	while (len < sizeof(line) - 1 && recv_fd(fd, line + len, 1, &passed_fd, 0) == 1 && line[len] != '\n')
 		len++;
 	if (line[len] == '\n') {
 		line[len] = '\0';
@@ -94,8 +70,11 @@ static json_object *ask(int fd, const char *name, const char *request, const cha
 	return NULL;
 }
 
-/* Return: the reply, and in @keep, if that is not NULL, the connection for more. */
-static json_object *call(const char *name, const char *request, const char *file, int *keep,
+/*
+ * Return: the reply, and in @keep, if that is not NULL, the connection for more.
+ * @file is for the machine to write to, or -1.
+ */
+static json_object *call(const char *name, const char *request, int file, int *keep,
 			 struct err *err)
 {
 	int fd = control_connect(name, err);
@@ -103,7 +82,7 @@ static json_object *call(const char *name, const char *request, const char *file
 
 	/* A snapshot takes as long as it takes. */
 	if (fd >= 0)
-		reply = ask(fd, name, request, file, file ? 0 : REPLY_SECONDS, err);
+		reply = ask(fd, name, request, file, file < 0 ? REPLY_SECONDS : 0, err);
 	if (reply && keep)
 		*keep = fd;
 	else if (fd >= 0)
@@ -112,10 +91,10 @@ static json_object *call(const char *name, const char *request, const char *file
 }
 
 /* A request whose reply says nothing. */
-static int simple(const char *name, const char *request, const char *file, int *keep)
+static int simple(const char *name, const char *request, int *keep)
 {
 	struct err err;
-	json_object *reply = call(name, request, file, keep, &err);
+	json_object *reply = call(name, request, -1, keep, &err);
 
 	json_object_put(reply);
 	return reply ? 0 : fail(EXIT_FAIL, "%s", err.text);
@@ -123,25 +102,37 @@ static int simple(const char *name, const char *request, const char *file, int *
 
 int cmd_pause(struct run_config *cfg)
 {
-	return simple(cfg->args[0], "pause", NULL, NULL);
+	return simple(cfg->args[0], "pause", NULL);
 }
 
 int cmd_resume(struct run_config *cfg)
 {
-	return simple(cfg->args[0], "resume", NULL, NULL);
+	return simple(cfg->args[0], "resume", NULL);
 }
 
-/* The machine may have another working directory. */
+/* The file is replaced only when all of the new one is written. */
 int cmd_snapshot(struct run_config *cfg)
 {
-	char *cwd = *cfg->args[1] == '/' ? NULL : getcwd(NULL, 0);
-	char path[CONTROL_LINE];
+	const char *path = cfg->args[1];
+	json_object *reply;
+	char part[PATH_MAX];
+	struct err err;
+	int file;
 
-	if (snprintf(path, sizeof(path), "%s%s%s", cwd ? cwd : "", cwd ? "/" : "",
-		     cfg->args[1]) >= (int)sizeof(path) - 256)
-		return fail(EXIT_USAGE, "%s: the name is too long", cfg->args[1]);
-	free(cwd);
-	return simple(cfg->args[0], "snapshot", path, NULL);
+	if (snprintf(part, sizeof(part), "%s.part", path) >= (int)sizeof(part))
+		return fail(EXIT_USAGE, "%s: the name is too long", path);
+	file = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (file < 0)
+		return fail(EXIT_FAIL, "cannot write %s: %s", path, strerror(errno));
+	reply = call(cfg->args[0], "snapshot", file, NULL, &err);
+	close(file);
+	json_object_put(reply);
+	if (reply && !rename(part, path))
+		return 0;
+	if (reply)
+		err_sys(&err, "cannot write %s", path);
+	unlink(part);
+	return fail(EXIT_FAIL, "%s", err.text);
 }
 
 /* The connection ends with the machine. */
@@ -173,7 +164,7 @@ int cmd_kill(struct run_config *cfg)
 
 	if (fd < 0)
 		return fail(EXIT_FAIL, "%s", err.text);
-	reply = ask(fd, name, "kill", NULL, KILL_SECONDS, &err);
+	reply = ask(fd, name, "kill", -1, KILL_SECONDS, &err);
 	json_object_put(reply);
 	gone = wait_gone(fd, reply ? KILL_SECONDS : 0.1);
 	if (!gone && !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) && cred.pid > 0) {
@@ -187,7 +178,7 @@ int cmd_kill(struct run_config *cfg)
 
 int cmd_stop(struct run_config *cfg)
 {
-	int fd, status = simple(cfg->args[0], "power-button", NULL, &fd);
+	int fd, status = simple(cfg->args[0], "power-button", &fd);
 	bool gone;
 
 	if (status)
@@ -229,7 +220,7 @@ static json_object *all_status(struct err *err)
 		fd = control_connect(name, err);
 		if (fd < 0)
 			continue;
-		status = ask(fd, name, "status", NULL, REPLY_SECONDS, err);
+		status = ask(fd, name, "status", -1, REPLY_SECONDS, err);
 		if (!status) {
 			status = json_object_new_object();
 			json_object_object_add(status, "name", json_object_new_string(name));
@@ -388,7 +379,7 @@ int cmd_screenshot(struct run_config *cfg)
 
 	if (!write_png)
 		return fail(EXIT_FAIL, "%s; type: sudo apt install libpng16-16", dlerror());
-	reply = call(name, "screenshot", NULL, NULL, &err);
+	reply = call(name, "screenshot", -1, NULL, &err);
 	if (!reply)
 		return fail(EXIT_FAIL, "%s", err.text);
 	png.width = number(reply, "width");
@@ -413,7 +404,7 @@ int cmd_top(struct run_config *cfg)
 
 	if (tty && term_raw(STDIN_FILENO, &err) < 0)
 		return fail(EXIT_FAIL, "%s", err.text);
-	while (!quit && (after = call(name, "stats", NULL, NULL, &err))) {
+	while (!quit && (after = call(name, "stats", -1, NULL, &err))) {
 		now = now_ms();
 		if (before) {
 			rate = rates(json_object_object_get(before, "stats"),
@@ -464,10 +455,10 @@ static bool console_keys(struct console *con, int fd, const char *name)
 		case CONSOLE_QUIT:
 			return false;
 		case CONSOLE_POWER_BUTTON:
-			simple(name, "power-button", NULL, NULL);
+			simple(name, "power-button", NULL);
 			break;
 		case CONSOLE_BREAK:
-			simple(name, "break", NULL, NULL);
+			simple(name, "break", NULL);
 			break;
 		case CONSOLE_NOTHING:
 			break;
@@ -482,7 +473,7 @@ int cmd_console(struct run_config *cfg)
 {
 	static struct console con = { .in_fd = STDIN_FILENO, .remote = true };
 	struct pollfd p[2] = { { .events = POLLIN }, { .events = POLLIN } };
-	int fd, status = simple(cfg->args[0], "console", NULL, &fd);
+	int fd, status = simple(cfg->args[0], "console", &fd);
 	struct err err;
 	u8 buf[4096];
 	ssize_t n;

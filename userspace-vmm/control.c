@@ -19,6 +19,7 @@
 
 #include "display.h"
 #include "machine.h"
+#include "socket.h"
 
 /**
  * rundir_open() - the directory of control sockets, made if it is not there
@@ -187,6 +188,20 @@ int control_open(struct machine *m, struct err *err)
 	return ret;
 }
 
+static void drop_file(struct control_client *client)
+{
+	if (client->file >= 0)
+		close(client->file);
+	client->file = -1;
+}
+
+static void drop_client(struct control_client *client)
+{
+	close(client->fd);
+	client->fd = -1;
+	drop_file(client);
+}
+
 /**
  * control_close() - the name is free again, whoever is connected notices
  * @c: the socket; harmless if it was never opened
@@ -201,7 +216,7 @@ void control_close(struct control *c)
 	close(c->fd);
 	for (i = 0; i < CONTROL_CLIENTS; i++) {
 		if (c->client[i].fd >= 0)
-			close(c->client[i].fd);
+			drop_client(&c->client[i]);
 	}
 	*c->path = '\0';
 }
@@ -285,14 +300,13 @@ static int do_console(struct machine *m, json_object *req, json_object *reply, s
 /* A machine that was running runs on, whether or not it worked. */
 static int do_snapshot(struct machine *m, json_object *req, json_object *reply, struct err *err)
 {
-	const char *path = json_object_get_string(json_object_object_get(req, "file"));
 	bool paused = m->paused;
 	struct virtio_device *dev;
 	struct err resume_err;
 	int ret;
 
-	if (!path)
-		return err_set(err, "the request names no file");
+	if (m->control.file < 0)
+		return err_set(err, "the request brings no file");
 	for (dev = m->virtio.first; dev; dev = dev->next) {
 		if (dev->lost)
 			return err_set(err, "the %s cannot be kept in a file: %s", dev->ops->name,
@@ -301,7 +315,7 @@ static int do_snapshot(struct machine *m, json_object *req, json_object *reply, 
 	if (machine_pause(m, err) < 0)
 		return -1;
 	virtio_pause_all(&m->virtio);
-	ret = snapshot_save(m, path, err);
+	ret = snapshot_save(m, m->control.file, err);
 	virtio_resume_all(&m->virtio);
 	if (!paused && machine_resume(m, &resume_err) < 0)
 		machine_fail(m, &resume_err);
@@ -340,37 +354,11 @@ static const struct request {
 	{ "screenshot", do_screenshot },
 };
 
-static void drop_client(struct control_client *client)
-{
-	close(client->fd);
-	client->fd = -1;
-}
-
-/*
- * With a descriptor, unless it is -1. Who does not read what is sent is hung up
- * on: the machine does not wait.
- */
+/* Who does not read what is sent is hung up on: the machine does not wait. */
 static void client_send_fd(struct control_client *client, const void *data, size_t len,
 			   int fd)
 {
-	union {
-		struct cmsghdr head;
-		u8 space[CMSG_SPACE(sizeof(fd))];
-	} control = {
-		.head.cmsg_level = SOL_SOCKET,
-		.head.cmsg_type = SCM_RIGHTS,
-		.head.cmsg_len = CMSG_LEN(sizeof(fd)),
-	};
-	struct iovec iov = { (void *)data, len };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = fd < 0 ? 0 : sizeof(control),
-	};
-
-	memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
-	if (sendmsg(client->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)len)
+	if (send_fd(client->fd, data, len, fd, MSG_DONTWAIT) != (ssize_t)len)
 		drop_client(client);
 }
 
@@ -411,8 +399,10 @@ static void serve_line(struct machine *m, struct control_client *client)
 	}
 	if (!r)
 		err_set(&err, "this machine does not know that request; it runs another version of keel");
+	m->control.file = client->file;
 	if (!r || r->fn(m, req, reply, &err) < 0)
 		add_text(reply, "error", err.text);
+	drop_file(client);
 	client->console = r && r->fn == do_console && !json_object_object_get(reply, "error");
 	if (asprintf(&line, "%s\n",
 		     json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN)) >= 0) {
@@ -433,7 +423,8 @@ static void serve_client(struct machine *m, struct control_client *client)
 
 	if (client->console && console_room(&m->console) < room)
 		room = console_room(&m->console);
-	n = recv(client->fd, client->line + client->len, room, MSG_DONTWAIT);
+	/* A request may bring a file to write to: the machine itself can open none. */
+	n = recv_fd(client->fd, client->line + client->len, room, &client->file, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
@@ -508,6 +499,7 @@ void control_events(struct machine *m, const struct pollfd *fds)
 	if (i < CONTROL_CLIENTS) {
 		c->client[i].console = false;
 		c->client[i].len = 0;
+		c->client[i].file = -1;
 		c->client[i].fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC);
 	}
 }

@@ -21,6 +21,7 @@ struct machine;
 
 struct control_client {
 	int fd;			/* -1: free */
+	int file;		/* that came with a request; -1: none */
 	bool console;		/* bytes of the serial port from now on */
 	size_t len;
 	char line[CONTROL_LINE];
@@ -32,6 +33,7 @@ struct control {
 	char name[NAME_MAX_LEN + 1];
 	char path[108];
 	time_t start;
+	int file;		/* of the request that is served, or -1 */
 	int pass_fd;		/* goes with the reply; -1: none */
 	struct control_client client[CONTROL_CLIENTS];
 	u8 history[CONTROL_HISTORY];	/* the console's last output, a ring */

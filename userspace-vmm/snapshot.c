@@ -270,35 +270,25 @@ static int write_ram(const struct guest_ram *ram, int fd, u64 offset)
 
 /**
  * snapshot_save() - write a paused machine to a file
- * @path: replaced only when all is written
+ * @fd: the file, empty
  */
-int snapshot_save(struct machine *m, const char *path, struct err *err)
+int snapshot_save(struct machine *m, int fd, struct err *err)
 {
 	struct walk w = { .m = m, .err = err };
 	struct header head = { .version = VERSION, .cpus = m->vcpu_count, .mem = m->ram.size };
-	char part[4096];
-	int fd, ret = -1;
+	int ret = -1;
 
-	if (snprintf(part, sizeof(part), "%s.part", path) >= (int)sizeof(part))
-		return err_set(err, "the name of the snapshot is too long");
 	if (walk(&w) < 0)
 		goto out;
 	memcpy(head.magic, MAGIC, sizeof(head.magic));
 	head.state_size = w.at;
 	head.ram_offset = ALIGN_UP(sizeof(head) + w.at, PAGE);
 	head.checksum = checksum(head, w.buf);
-	fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd >= 0 && !write_at(fd, &head, sizeof(head), 0) &&
-	    !write_at(fd, w.buf, w.at, sizeof(head)) && !write_ram(&m->ram, fd, head.ram_offset) &&
-	    !fsync(fd) && !rename(part, path))
+	if (!write_at(fd, &head, sizeof(head), 0) && !write_at(fd, w.buf, w.at, sizeof(head)) &&
+	    !write_ram(&m->ram, fd, head.ram_offset) && !fsync(fd))
 		ret = 0;
 	else
-		err_sys(err, "cannot write %s", path);
-	if (fd >= 0) {
-		close(fd);
-		if (ret)
-			unlink(part);
-	}
+		err_sys(err, "cannot write the snapshot");
 out:
 	free(w.buf);
 	return ret;

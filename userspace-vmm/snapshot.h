@@ -28,6 +28,6 @@ void snapshot_add(struct machine *m, const struct snapshot_part *part);
 int snapshot_open(struct run_config *cfg, struct err *err);
 int snapshot_cpuid(struct machine *m, struct err *err);
 int snapshot_load(struct machine *m, struct err *err);
-int snapshot_save(struct machine *m, const char *path, struct err *err);
+int snapshot_save(struct machine *m, int fd, struct err *err);
 
 #endif

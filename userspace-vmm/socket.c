@@ -82,3 +82,59 @@ void listen_close(int fd)
 		unlink(addr.un.sun_path);
 	close(fd);
 }
+
+/* One descriptor beside the data. */
+union passed {
+	struct cmsghdr head;
+	u8 space[CMSG_SPACE(sizeof(int))];
+};
+
+/**
+ * send_fd() - send(), and a descriptor with it
+ * @fd: a unix socket
+ * @passed: -1: none
+ */
+ssize_t send_fd(int fd, const void *data, size_t len, int passed, int flags)
+{
+	union passed control = {
+		.head.cmsg_level = SOL_SOCKET,
+		.head.cmsg_type = SCM_RIGHTS,
+		.head.cmsg_len = CMSG_LEN(sizeof(passed)),
+	};
+	struct iovec iov = { (void *)data, len };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = passed < 0 ? 0 : sizeof(control),
+	};
+
+	memcpy(CMSG_DATA(&control.head), &passed, sizeof(passed));
+	return sendmsg(fd, &msg, flags | MSG_NOSIGNAL);
+}
+
+/**
+ * recv_fd() - recv(), and a descriptor that comes with it
+ * @fd: a unix socket
+ * @passed: replaced by what comes; what it was, unless -1, is closed
+ */
+ssize_t recv_fd(int fd, void *data, size_t len, int *passed, int flags)
+{
+	union passed control;
+	struct iovec iov = { data, len };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = CMSG_LEN(sizeof(int)),	/* no room for a second one */
+	};
+	ssize_t n = recvmsg(fd, &msg, flags | MSG_CMSG_CLOEXEC);
+
+	if (n > 0 && msg.msg_controllen >= CMSG_LEN(sizeof(int)) &&
+	    control.head.cmsg_type == SCM_RIGHTS) {
+		if (*passed >= 0)
+			close(*passed);
+		memcpy(passed, CMSG_DATA(&control.head), sizeof(int));
+	}
+	return n;
+}
