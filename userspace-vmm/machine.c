@@ -549,8 +549,10 @@ static int run_threads(struct machine *m, int signal_fd, int timer_fd,
 	unsigned int i;
 	int ret;
 
+	ret = virtio_serve_all(&m->virtio, err);
 	/* With --gdb it starts stopped; one that was restored otherwise goes on. */
-	ret = m->cfg->gdb ? machine_pause(m, err) : machine_resume(m, err);
+	if (!ret)
+		ret = m->cfg->gdb ? machine_pause(m, err) : machine_resume(m, err);
 	for (i = 0; i < m->vcpu_count && !ret; i++)
 		ret = vcpu_start(&m->vcpus[i], err);
 	if (!ret)

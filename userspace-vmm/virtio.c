@@ -3,6 +3,7 @@
  * The PCI transport of virtio (virtio 1.2, section 4.1), without what only
  * legacy drivers use, and the thread that serves a device.
  */
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -150,29 +151,44 @@ static void *serve(void *arg)
 	return NULL;
 }
 
+/**
+ * virtio_serve_all() - start the threads of devices that have one
+ * @host: has all its devices
+ * @err: filled on failure
+ */
+int virtio_serve_all(struct virtio_host *host, struct err *err)
+{
+	struct virtio_device *dev;
+	sigset_t all, old;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	for (dev = host->first; dev; dev = dev->next) {
+		if (dev->serving || !(dev->ops->process || dev->ops->event))
+			continue;
+		errno = pthread_create(&dev->thread, NULL, serve, dev);
+		if (errno)
+			break;
+		dev->serving = true;
+	}
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return dev ? err_sys(err, "cannot start a thread for %s", dev->ops->name) : 0;
+}
+
 /* Return: 0, or -1 if the device cannot work. */
 static int start(struct virtio_device *dev)
 {
-	sigset_t all, old;
 	unsigned int i;
-	int ret = 0;
 
 	for (i = 0; i < dev->ops->queues; i++)
 		dev->queue[i].event_idx = virtio_has(dev, VIRTIO_RING_F_EVENT_IDX);
 	if (dev->ops->start && dev->ops->start(dev) < 0)
 		return -1;
-	if ((dev->ops->process || dev->ops->event) && !dev->serving) {
-		sigfillset(&all);
-		pthread_sigmask(SIG_SETMASK, &all, &old);
-		ret = pthread_create(&dev->thread, NULL, serve, dev);
-		pthread_sigmask(SIG_SETMASK, &old, NULL);
-		dev->serving = !ret;
-	}
 	/* What was kicked early, and the change of the state. */
 	for (i = 0; i < dev->ops->queues; i++)
 		wake(dev->queue[i].kick_fd);
 	virtio_poll_again(dev);
-	return ret ? -1 : 0;
+	return 0;
 }
 
 static void reset(struct virtio_device *dev)

@@ -170,6 +170,7 @@ struct virtio_host {
 
 int virtio_add(struct virtio_host *host, struct virtio_device *dev,
 	       const struct virtio_device_ops *ops, struct err *err);
+int virtio_serve_all(struct virtio_host *host, struct err *err);
 void virtio_remove_all(struct virtio_host *host);
 void virtio_pause_all(struct virtio_host *host);
 void virtio_resume_all(struct virtio_host *host);

@@ -91,7 +91,9 @@ static u8 driver_start(struct driver *d, u16 queue_size, u64 without)
 	unsigned int i, queues = driver_read(d, DRIVER_COMMON +
 					     VIRTIO_PCI_COMMON_NUMQ, 2);
 	u64 features = 0;
+	struct err err;
 
+	virtio_serve_all(&d->host, &err);
 	driver_write(d, DRIVER_COMMON + VIRTIO_PCI_COMMON_STATUS, 1, 0);
 	driver_write(d, DRIVER_COMMON + VIRTIO_PCI_COMMON_STATUS, 1, 3);
 	for (i = 0; i < 2; i++) {
