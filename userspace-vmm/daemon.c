@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -27,13 +28,14 @@ static void child(const struct daemon *d, char *const argv[], const int *fds,
 
 	/* Not of our terminal's group, and not longer than we live. */
 	setpgid(0, 0);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
-	    dup2(d->log, STDOUT_FILENO) < 0 || dup2(d->log, STDERR_FILENO) < 0 ||
-	    getppid() != parent)
+	    dup2(d->log, STDOUT_FILENO) < 0 || dup2(d->log, STDERR_FILENO) < 0)
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
 		return;
 	while (count--)
 		fcntl(fds[count], F_SETFD, 0);
@@ -68,12 +70,22 @@ int daemon_start(struct daemon *d, char *const argv[], const int *fds,
 		child(d, argv, fds, count, parent);
 		_exit(127);
 	}
-	if (d->pid < 0) {
-		d->pid = 0;
-		close(d->log);
-		return err_sys(err, "cannot start %s", argv[0]);
+	if (d->pid > 0) {
+		d->pid_fd = pidfd_open(d->pid, 0);
+		if (d->pid_fd >= 0)
+			return 0;
+		kill(d->pid, SIGKILL);
+		waitpid(d->pid, NULL, 0);
 	}
-	return 0;
+	d->pid = 0;
+	close(d->log);
+	return err_sys(err, "cannot start %s", argv[0]);
+}
+
+static void gone(struct daemon *d)
+{
+	d->pid = 0;
+	close(d->pid_fd);
 }
 
 /**
@@ -88,10 +100,10 @@ int daemon_failed(struct daemon *d, struct err *err)
 	ssize_t n;
 
 	if (d->pid) {
-		kill(d->pid, SIGKILL);
+		pidfd_send_signal(d->pid_fd, SIGKILL, NULL, 0);
 		while (waitpid(d->pid, NULL, 0) < 0 && errno == EINTR)
 			;
-		d->pid = 0;
+		gone(d);
 	}
 	n = pread(d->log, line, sizeof(line) - 1, 0);
 	close(d->log);
@@ -111,7 +123,7 @@ int daemon_wait(struct daemon *d, struct err *err)
 
 	while (waitpid(d->pid, &status, 0) < 0 && errno == EINTR)
 		;
-	d->pid = 0;
+	gone(d);
 	err_set(err, "status %#x", status);
 	if (status)
 		return daemon_failed(d, err);
@@ -130,12 +142,12 @@ void daemon_stop(struct daemon *d)
 
 	if (!d->pid)
 		return;
-	kill(d->pid, SIGTERM);
+	pidfd_send_signal(d->pid_fd, SIGTERM, NULL, 0);
 	for (ms = 0; !waitpid(d->pid, NULL, WNOHANG); ms += STOP_STEP_MS) {
 		if (ms >= STOP_MS)
-			kill(d->pid, SIGKILL);
+			pidfd_send_signal(d->pid_fd, SIGKILL, NULL, 0);
 		nanosleep(&step, NULL);
 	}
-	d->pid = 0;
+	gone(d);
 	close(d->log);
 }

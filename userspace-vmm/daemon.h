@@ -12,6 +12,7 @@
 struct daemon {
 	const char *name;
 	pid_t pid;		/* 0: it does not run */
+	int pid_fd;		/* to signal it and nobody else */
 	int log;		/* what it printed */
 	/* In its process, before the program; -1: it said why. Optional. */
 	int (*prepare)(void *opaque);

@@ -6,10 +6,12 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <linux/virtio_net.h>
 
@@ -167,11 +169,11 @@ static const struct virtio_device_ops ops = {
 static int start_passt(struct net_user *net, char *options, struct err *err)
 {
 	static char *const tokens[] = { "forward", NULL };
-	char fd[16], *argv[9 + 2 * MAX_FORWARDS] = {
-		"passt", "--foreground", "--quiet", "--mtu", "1500", "--fd", fd,
+	char fd[16], up[32], *argv[11 + 2 * MAX_FORWARDS] = {
+		"passt", "--foreground", "--quiet", "--mtu", "1500", "--fd", fd, "--pid", up,
 	};
-	unsigned int n = 7, forwards = 0;
-	int pair[2], ret;
+	unsigned int n = 9, forwards = 0;
+	int pair[2], ready[2], fds[2], ret;
 
 	while (*options) {
 		const char *at = options;
@@ -187,9 +189,24 @@ static int start_passt(struct net_user *net, char *options, struct err *err)
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_sys(err, "cannot make a socket");
 	net->socket = pair[0];
+	if (pipe2(ready, O_CLOEXEC) < 0) {
+		close(pair[1]);
+		return err_sys(err, "cannot make a pipe");
+	}
+	/* When it writes down its number it has opened all it needs, as another user. */
+	fchmod(ready[1], 0622);
+	fds[0] = pair[1];
+	fds[1] = ready[1];
 	snprintf(fd, sizeof(fd), "%d", pair[1]);
-	ret = daemon_start(&net->daemon, argv, &pair[1], 1, err);
+	snprintf(up, sizeof(up), "/proc/self/fd/%d", ready[1]);
+	ret = daemon_start(&net->daemon, argv, fds, 2, err);
 	close(pair[1]);
+	close(ready[1]);
+	if (!ret && read(ready[0], up, sizeof(up)) <= 0) {
+		err_set(err, "it ends");
+		ret = daemon_failed(&net->daemon, err);
+	}
+	close(ready[0]);
 	return ret;
 }
 
