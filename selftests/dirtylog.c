@@ -112,6 +112,49 @@ TEST(writes_are_logged_once)
 }
 
 /* Switched on and off under a guest that has its mappings already. */
+/* ioctl() as a 32-bit process calls it: the kernel asks who calls, not who was started. */
+static int ioctl32(int fd, u32 cmd, const void *arg)
+{
+	int ret = 54;	/* its number there */
+
+	asm volatile("int $0x80" : "+a"(ret) : "b"(fd), "c"(cmd), "d"((u32)(uintptr_t)arg)
+		     : "memory", "r8", "r9", "r10", "r11");
+	return ret;
+}
+
+TEST(callers_of_32_bits)
+{
+	struct vm *vm = vm_create(0);
+	struct vcpu *vcpu = vcpu_create(vm);
+	char *area = mmap(NULL, SIZE + 2 * PAGE_SIZE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	struct kvm_userspace_memory_region *r = (void *)area;
+	struct kvm_dirty_log *log = (void *)area;
+	u64 *map = (u64 *)(area + PAGE_SIZE);
+
+	if (access("/proc/sys/abi/vsyscall32", F_OK))
+		SKIP(return, "this kernel has no CONFIG_IA32_EMULATION");
+	ASSERT_NE(MAP_FAILED, (void *)area);
+	*r = (struct kvm_userspace_memory_region) {
+		.slot = SLOT_USER, .flags = KVM_MEM_LOG_DIRTY_PAGES, .guest_phys_addr = GPA_USER,
+		.memory_size = SIZE, .userspace_addr = (uintptr_t)area + 2 * PAGE_SIZE,
+	};
+	ASSERT_EQ(0, ioctl32(vm->fd, KVM_SET_USER_MEMORY_REGION, r));
+	vcpu_set_long(vcpu, guest_writer);
+	write_pages(vcpu, some, ARRAY_SIZE(some));
+	/* Its pointer is half of a union; the other half is what was on its stack. */
+	*log = (struct kvm_dirty_log) {
+		.slot = SLOT_USER, .padding2 = (uintptr_t)map | 0xdeadbeefULL << 32,
+	};
+	ASSERT_EQ(0, ioctl32(vm->fd, KVM_GET_DIRTY_LOG, log));
+	EXPECT_TRUE(only_these(map, some, ARRAY_SIZE(some)));
+	EXPECT_EQ(-EFAULT, get_log(vm, SLOT_USER, (void *)log->padding2));
+	EXPECT_EQ(0, ioctl32(vcpu->fd, KVM_RUN, NULL));
+	EXPECT_EQ(KVM_EXIT_IO, vcpu->run->exit_reason);
+	EXPECT_EQ(-EINVAL, ioctl32(vcpu->fd, KVM_RUN, area));
+	vm_destroy(vm);
+}
+
 TEST(live_switch)
 {
 	struct vm *vm = vm_create(0);
