@@ -110,6 +110,37 @@ void bochs_remove(struct bochs *b)
 }
 
 /**
+ * bochs_save() - what a snapshot keeps of the registers
+ * @opaque: the adapter; its saved state is filled
+ */
+void bochs_save(void *opaque)
+{
+	struct bochs *b = opaque;
+
+	pci_save(b->bus, &b->pci, &b->saved.pci);
+	memcpy(b->saved.reg, b->reg, sizeof(b->reg));
+}
+
+/**
+ * bochs_load() - give a new adapter what is in its saved state
+ * @opaque: the adapter
+ *
+ * Return: 0, or -1 if that is impossible.
+ */
+int bochs_load(void *opaque)
+{
+	struct bochs *b = opaque;
+
+	b->saved.reg[ID] = b->reg[ID];
+	b->saved.reg[MEMORY_64K] = b->reg[MEMORY_64K];
+	pthread_mutex_lock(&b->lock);
+	memcpy(b->reg, b->saved.reg, sizeof(b->reg));
+	b->moved = true;
+	pthread_mutex_unlock(&b->lock);
+	return pci_load(b->bus, &b->pci, &b->saved.pci);
+}
+
+/**
  * bochs_picture() - what is to be seen
  * @b: the adapter
  * @p: filled, all of it inside of the memory

@@ -33,6 +33,11 @@ struct bochs {
 	bool log;
 	bool moved;
 	u16 reg[BOCHS_REGISTERS];
+
+	struct {	/* what a snapshot keeps beside the memory */
+		struct pci_saved pci;
+		u16 reg[BOCHS_REGISTERS];
+	} saved;
 };
 
 /* What is shown: pixels of 32 bits, in the order blue, green, red, nothing. */
@@ -43,6 +48,8 @@ struct picture {
 
 int bochs_add(struct bochs *b, struct pci *bus, struct err *err);
 void bochs_remove(struct bochs *b);
+void bochs_save(void *b);
+int bochs_load(void *b);
 bool bochs_picture(struct bochs *b, struct picture *p);
 void bochs_log(struct bochs *b, bool on);
 void bochs_changed(struct bochs *b, u64 pages[VIDEO_PAGES / 64]);
@@ -55,6 +62,7 @@ void input_report(struct virtio_device *dev, const struct virtio_input_event *ev
 		  unsigned int n);
 
 /* vnc.c; display_create() is in devices.h */
+struct bochs *display_adapter(struct display *d);
 int display_picture(struct display *d, struct picture *p);
 void display_destroy(struct display *d);
 

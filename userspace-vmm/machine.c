@@ -306,22 +306,22 @@ static void add_snapshot_parts(struct machine *m)
 	add_part(m, "pci", &m->pci, &m->pci.address, &m->pci.address + 1, NULL);
 }
 
-static void add_virtio_parts(struct machine *m)
+/* Of the devices that options add. */
+static void add_device_parts(struct machine *m)
 {
 	struct virtio_device *dev;
+	struct bochs *b;
 
-	for (dev = m->virtio.first; dev; dev = dev->next) {
-		struct snapshot_part part = {
-			.name = dev->ops->name,
-			.data = &dev->saved,
-			.size = sizeof(dev->saved),
-			.dev = dev,
-			.save = virtio_save,
-			.load = virtio_load,
-		};
-
-		snapshot_add(m, &part);
-	}
+	for (dev = m->virtio.first; dev; dev = dev->next)
+		snapshot_add(m, &(struct snapshot_part){ dev->ops->name, &dev->saved,
+			     sizeof(dev->saved), dev, virtio_save, virtio_load });
+	if (!m->virtio.display)
+		return;
+	b = display_adapter(m->virtio.display);
+	snapshot_add(m, &(struct snapshot_part){ "framebuffer", b->memory,
+		     VIDEO_MEMORY, b, NULL, NULL });
+	snapshot_add(m, &(struct snapshot_part){ "display", &b->saved, sizeof(b->saved), b,
+		     bochs_save, bochs_load });
 }
 
 static void add_devices(struct machine *m)
@@ -402,7 +402,7 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 	m->virtio.ram = &m->ram;
 	if (devices_create(&m->virtio, cfg, err) < 0)
 		return -1;
-	add_virtio_parts(m);
+	add_device_parts(m);
 
 	m->vcpus = calloc(cfg->cpus, sizeof(*m->vcpus));
 	if (!m->vcpus)

@@ -370,6 +370,15 @@ int display_create(struct virtio_host *host, const char *arg, struct err *err)
 }
 
 /**
+ * display_adapter() - what the guest sees of it
+ * @d: the display
+ */
+struct bochs *display_adapter(struct display *d)
+{
+	return &d->bochs;
+}
+
+/**
  * display_picture() - what is to be seen, and where
  * @d: the display; NULL: there is none
  * @p: filled

@@ -45,6 +45,7 @@ static bool shown(struct picture *p)
 
 static void test_registers(void)
 {
+	struct bochs *b = display_adapter(d.host.display);
 	u32 address = 0x80000800, id = 0;
 	struct picture p;
 
@@ -82,6 +83,15 @@ static void test_registers(void)
 	ok(!shown(&p), "the largest numbers");
 	set_mode(0, 600);
 	ok(!shown(&p), "nothing wide");
+	set_mode(640, 480);
+	bochs_save(b);
+	set_mode(800, 600);
+	b->saved.reg[ID] = 7;
+	is(bochs_load(b), 0, "from a snapshot");
+	ok(shown(&p) && p.width == 640, "the picture that was there");
+	is(driver_read(&d, REGISTER(ID), 2), 0xb0c5, "but not what is never written");
+	b->saved.pci.config[0] ^= 1;
+	is(bochs_load(b), -1, "another device's state");
 	driver_write(&d, MEMORY + VIDEO_MEMORY - 8, 8, 0x1122334455667788ULL);
 	is(driver_read(&d, MEMORY + VIDEO_MEMORY - 8, 8), 0x1122334455667788ULL, "memory");
 }
