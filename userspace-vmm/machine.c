@@ -408,8 +408,10 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 	if (!m->vcpus)
 		return err_sys(err, "cannot allocate %u vCPUs", cfg->cpus);
 	m->vcpu_count = cfg->cpus;
-	for (i = 0; i < m->vcpu_count; i++)
+	for (i = 0; i < m->vcpu_count; i++) {
 		m->vcpus[i].fd = -1;
+		m->vcpus[i].stats_fd = -1;
+	}
 	for (i = 0; i < m->vcpu_count; i++) {
 		if (vcpu_create(m, i, err) < 0)
 			return -1;

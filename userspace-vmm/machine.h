@@ -42,6 +42,7 @@ struct vcpu {
 	struct machine *machine;
 	unsigned int id;
 	int fd;
+	int stats_fd;		/* binary statistics; -1: none */
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started;

@@ -6,7 +6,6 @@
 #include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "machine.h"
@@ -79,21 +78,18 @@ static json_object *bus_json(struct bus *bus)
  * with names, and the values (Documentation/virt/kvm/api.rst, 4.135).
  * Histograms are left out.
  */
-static json_object *kvm_stats_json(int vcpu_fd)
+static json_object *kvm_stats_json(int fd)
 {
 	json_object *o = json_object_new_object();
 	union {
 		struct kvm_stats_desc desc;
 		char bytes[sizeof(struct kvm_stats_desc) + STATS_NAME_MAX + 1];
 	} one;
-	int fd = ioctl(vcpu_fd, KVM_GET_STATS_FD, NULL);
 	struct kvm_stats_header head;
 	ssize_t desc_size;
 	u32 i;
 	u64 value;
 
-	if (fd < 0)
-		return o;
 	if (pread(fd, &head, sizeof(head), 0) != sizeof(head) ||
 	    head.num_desc > STATS_MAX || head.name_size > STATS_NAME_MAX)
 		head.num_desc = 0;
@@ -105,7 +101,6 @@ static json_object *kvm_stats_json(int vcpu_fd)
 						one.desc.offset) == sizeof(value))
 			add_count(o, one.bytes + sizeof(one.desc), value);
 	}
-	close(fd);
 	return o;
 }
 
@@ -130,7 +125,7 @@ json_object *stats_json(struct machine *m)
 	json_object_object_add(o, "mmio", bus_json(&m->mmio));
 	for (i = 0; i < m->vcpu_count; i++) {
 		snprintf(key, sizeof(key), "kernel-vcpu%u", i);
-		json_object_object_add(o, key, kvm_stats_json(m->vcpus[i].fd));
+		json_object_object_add(o, key, kvm_stats_json(m->vcpus[i].stats_fd));
 	}
 	return o;
 }

@@ -44,6 +44,8 @@ int vcpu_create(struct machine *m, unsigned int id, struct err *err)
 	v->fd = M_IOCTL(m, m->vm_fd, KVM_CREATE_VCPU, id, err);
 	if (v->fd < 0)
 		return -1;
+	/* Now: while it runs, other ioctls wait. A hypervisor may have none. */
+	v->stats_fd = ioctl(v->fd, KVM_GET_STATS_FD, NULL);
 	run = mmap(NULL, m->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
 	if (run == MAP_FAILED)
 		return err_sys(err, "%s: cannot map the run page of vCPU %u",
@@ -62,8 +64,11 @@ void vcpu_destroy(struct vcpu *v)
 		munmap(v->run, v->machine->run_size);
 	if (v->fd >= 0)
 		close(v->fd);
+	if (v->stats_fd >= 0)
+		close(v->stats_fd);
 	v->run = NULL;
 	v->fd = -1;
+	v->stats_fd = -1;
 }
 
 /** vcpu_print_registers() - to standard error, of a vCPU that does not run */
