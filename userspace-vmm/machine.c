@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
+#include <sys/time.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -40,9 +41,10 @@ int machine_ioctl(struct machine *m, int fd, unsigned long request,
 	return ret;
 }
 
-static void wake_main(void *opaque)
+/** machine_wake() - make the main thread look around */
+void machine_wake(void *machine)
 {
-	struct machine *m = opaque;
+	struct machine *m = machine;
 	u64 one = 1;
 	ssize_t n = write(m->wake_fd, &one, sizeof(one));
 
@@ -50,17 +52,7 @@ static void wake_main(void *opaque)
 }
 
 /**
- * machine_wake() - make the main thread look around
- * @m: the machine
- */
-void machine_wake(struct machine *m)
-{
-	wake_main(m);
-}
-
-/**
  * machine_end() - the machine is over
- * @m: the machine
  * @why: the first reason given is the one that counts
  */
 void machine_end(struct machine *m, enum end_reason why)
@@ -68,12 +60,11 @@ void machine_end(struct machine *m, enum end_reason why)
 	int none = END_NONE;
 
 	atomic_compare_exchange_strong(&m->end, &none, why);
-	wake_main(m);
+	machine_wake(m);
 }
 
 /**
  * machine_fail() - the machine cannot go on
- * @m: the machine
  * @err: what happened
  */
 void machine_fail(struct machine *m, const struct err *err)
@@ -82,7 +73,7 @@ void machine_fail(struct machine *m, const struct err *err)
 
 	if (atomic_compare_exchange_strong(&m->end, &none, END_ERROR))
 		m->failure = *err;	/* read after the threads are joined */
-	wake_main(m);
+	machine_wake(m);
 }
 
 static void guest_power_off(void *opaque)
@@ -331,7 +322,7 @@ static void add_devices(struct machine *m)
 	struct irq_line rtc = { set_irq, m, RTC_IRQ };
 	struct bus *pio = &m->pio;
 
-	serial_init(&m->serial, com1, wake_main, m);
+	serial_init(&m->serial, com1, machine_wake, m);
 	rtc_init(&m->rtc, rtc, arm_rtc, m, NULL);
 	pci_init(&m->pci, guest_reset, &irq_host_ops, m);
 	pm_init(&m->pm, sci, guest_power_off, m, NULL);
@@ -359,7 +350,6 @@ static void add_devices(struct machine *m)
  * machine_create() - everything up to the point where vCPUs could run
  * @m: filled; call machine_destroy() also after a failure
  * @cfg: what the user wants; must outlive the machine
- * @err: filled on failure
  *
  * Files are looked at before the device is opened, so that a wrong name is
  * reported as that wherever one is.
@@ -433,6 +423,7 @@ static int open_signals(struct err *err)
 	 * stays so: once blocked it would be queued all the same.
 	 */
 	sigemptyset(&set);
+	sigaddset(&set, SIGALRM);	/* --timeout */
 	for (i = 0; i < ARRAY_SIZE(signals); i++) {
 		if (!sigaction(signals[i], NULL, &old) &&
 		    old.sa_handler != SIG_IGN)
@@ -461,29 +452,15 @@ static void take_signal(struct machine *m, int fd)
 		case SIGCONT:
 			term_resume();
 			break;
+		case SIGALRM:
+			machine_end(m, END_TIMEOUT);
+			break;
 		default:
 			m->signal = info.ssi_signo;
 			machine_end(m, END_SIGNAL);
 			break;
 		}
 	}
-}
-
-static int open_timeout(double seconds, struct err *err)
-{
-	struct itimerspec when = {
-		.it_value.tv_sec = (time_t)seconds,
-		.it_value.tv_nsec = (seconds - (time_t)seconds) * 1e9,
-	};
-	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
-
-	if (fd < 0 || timerfd_settime(fd, 0, &when, NULL) < 0) {
-		err_sys(err, "cannot set a timer");
-		if (fd >= 0)
-			close(fd);
-		return -1;
-	}
-	return fd;
 }
 
 static void serve_console(struct machine *m, const struct pollfd fds[2])
@@ -505,22 +482,20 @@ static void serve_console(struct machine *m, const struct pollfd fds[2])
 		machine_fail(m, &m->console.err);
 }
 
-static int wait_for_end(struct machine *m, int signal_fd, int timer_fd,
-			struct err *err)
+static int wait_for_end(struct machine *m, int signal_fd, struct err *err)
 {
-	struct pollfd fds[6 + CONTROL_FDS + 1] = {
+	struct pollfd fds[5 + CONTROL_FDS + 1] = {
 		{ .fd = m->wake_fd, .events = POLLIN },
 		{ .fd = signal_fd, .events = POLLIN },
-		{ .fd = timer_fd, .events = POLLIN },
 		{ .fd = m->rtc_fd, .events = POLLIN },
 	};
 	u64 count;
 	ssize_t n;
 
 	while (!machine_ended(m)) {
-		console_poll(&m->console, &fds[4]);
-		control_poll(m, &fds[6]);
-		gdb_poll(&fds[6 + CONTROL_FDS]);
+		console_poll(&m->console, &fds[3]);
+		control_poll(m, &fds[5]);
+		gdb_poll(&fds[5 + CONTROL_FDS]);
 		if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
 			if (errno == EINTR)
 				continue;
@@ -533,19 +508,16 @@ static int wait_for_end(struct machine *m, int signal_fd, int timer_fd,
 		}
 		if (fds[1].revents)
 			take_signal(m, signal_fd);
-		if (fds[2].revents)
-			machine_end(m, END_TIMEOUT);
-		if (fds[3].revents && read(m->rtc_fd, &count, sizeof(count)) > 0)
+		if (fds[2].revents && read(m->rtc_fd, &count, sizeof(count)) > 0)
 			rtc_tick(&m->rtc);
-		serve_console(m, &fds[4]);
-		control_events(m, &fds[6]);
-		gdb_events(m, &fds[6 + CONTROL_FDS]);
+		serve_console(m, &fds[3]);
+		control_events(m, &fds[5]);
+		gdb_events(m, &fds[5 + CONTROL_FDS]);
 	}
 	return 0;
 }
 
-static int run_threads(struct machine *m, int signal_fd, int timer_fd,
-		       struct err *err)
+static int run_threads(struct machine *m, int signal_fd, struct err *err)
 {
 	struct err stop_err;
 	unsigned int i;
@@ -558,7 +530,7 @@ static int run_threads(struct machine *m, int signal_fd, int timer_fd,
 	for (i = 0; i < m->vcpu_count && !ret; i++)
 		ret = vcpu_start(&m->vcpus[i], err);
 	if (!ret)
-		ret = wait_for_end(m, signal_fd, timer_fd, err);
+		ret = wait_for_end(m, signal_fd, err);
 	if (ret)
 		machine_fail(m, err);
 	if (vcpu_stop_all(m, &stop_err) < 0) {
@@ -575,30 +547,31 @@ static int run_threads(struct machine *m, int signal_fd, int timer_fd,
 /**
  * machine_run() - run until the machine ends
  * @m: a created machine
- * @err: filled on failure
  *
  * Return: 0 with the reason in @m->end; -1 on failure. In both cases no vCPU
  * thread is left and the terminal is as it was.
  */
 int machine_run(struct machine *m, struct err *err)
 {
-	int signal_fd, timer_fd = -1, ret = -1;
+	time_t seconds = m->cfg->timeout;
+	const struct itimerval when = {
+		.it_value = { seconds, (m->cfg->timeout - seconds) * 1e6 },
+	};
+	int signal_fd, ret;
 
 	signal_fd = open_signals(err);
 	if (signal_fd < 0)
 		return -1;
-	if (m->cfg->timeout > 0) {
-		timer_fd = open_timeout(m->cfg->timeout, err);
-		if (timer_fd < 0)
-			goto out;
+	setitimer(ITIMER_REAL, &when, NULL);	/* 0 is never */
+	if (m->cfg->gdb && gdb_open(m->cfg->gdb, err) < 0) {
+		close(signal_fd);
+		return -1;
 	}
-	if (m->cfg->gdb && gdb_open(m->cfg->gdb, err) < 0)
-		goto out;
 	ret = console_open(&m->console, m->cfg, &m->serial, err);
 	m->console.tap = control_console_output;
 	m->console.tap_opaque = &m->control;
 	if (!ret)
-		ret = run_threads(m, signal_fd, timer_fd, err);
+		ret = run_threads(m, signal_fd, err);
 	console_close(&m->console);
 	if (!ret && atomic_load(&m->end) == END_ERROR) {
 		*err = m->failure;
@@ -607,9 +580,6 @@ int machine_run(struct machine *m, struct err *err)
 		*err = m->console.err;	/* with what was left at the end */
 		ret = -1;
 	}
-out:
-	if (timer_fd >= 0)
-		close(timer_fd);
 	close(signal_fd);
 	return ret;
 }
@@ -629,14 +599,10 @@ void machine_destroy(struct machine *m)
 	free(m->vcpus);
 	control_close(&m->control);
 	gdb_close();
-	if (m->vm_fd >= 0)
-		close(m->vm_fd);
-	if (m->dev_fd >= 0)
-		close(m->dev_fd);
-	if (m->wake_fd >= 0)
-		close(m->wake_fd);
-	if (m->rtc_fd >= 0)
-		close(m->rtc_fd);
+	close(m->vm_fd);	/* -1 is harmless */
+	close(m->dev_fd);
+	close(m->wake_fd);
+	close(m->rtc_fd);
 	free(m->routes);
 	ram_free(&m->ram);
 }

@@ -100,7 +100,7 @@ void machine_destroy(struct machine *m);
 
 /* Any thread. */
 void machine_end(struct machine *m, enum end_reason why);
-void machine_wake(struct machine *m);
+void machine_wake(void *machine);
 void machine_fail(struct machine *m, const struct err *err);
 
 static inline bool machine_ended(struct machine *m)
