@@ -55,7 +55,6 @@ int fail(int status, const char *fmt, ...)
 /**
  * parse_size() - read a size such as 512, 512M or 2G
  * @text: the text; a plain number is in MiB
- * @bytes: filled
  *
  * Return: 0, or -1 if it is no size or does not fit.
  */
@@ -85,63 +84,65 @@ int parse_size(const char *text, u64 *bytes)
 	return 0;
 }
 
-static int set_string(struct run_config *cfg, void *field, const char *arg)
+/*
+ * What options do. @field is what TEXT() and FLAG() name, or the kind of a device.
+ */
+static int set_string(struct run_config *cfg, size_t field, const char *arg)
 {
-	(void)cfg;
-	*(const char **)field = arg;
+	*(const char **)((char *)cfg + field) = arg;
 	return 0;
 }
 
-static int set_flag(struct run_config *cfg, void *field, const char *arg)
+static int set_flag(struct run_config *cfg, size_t field, const char *arg)
 {
-	(void)cfg;
-	(void)arg;
-	*(bool *)field = true;
+	*(bool *)((char *)cfg + field) = true;
 	return 0;
 }
 
-static int set_mem(struct run_config *cfg, void *field, const char *arg)
+static int add_device(struct run_config *cfg, size_t kind, const char *arg)
 {
-	(void)field;
+	if (cfg->device_count == MAX_DEVICES)
+		return -1;
+	cfg->devices[cfg->device_count++] = (struct device_option){ kind, arg };
+	return 0;
+}
+
+/* Decimal digits, and perhaps a fraction. */
+static int parse_number(const char *arg, double min, double max, double *n)
+{
+	char *end;
+
+	if (arg[strspn(arg, "0123456789.")])
+		return -1;
+	*n = strtod(arg, &end);
+	return end != arg && !*end && *n >= min && *n <= max ? 0 : -1;
+}
+
+static int set_mem(struct run_config *cfg, size_t field, const char *arg)
+{
 	if (parse_size(arg, &cfg->mem) < 0 || cfg->mem < MIN_MEM ||
 	    cfg->mem % 4096 || cfg->mem > 1ULL << 52)
 		return -1;
 	return 0;
 }
 
-static int set_cpus(struct run_config *cfg, void *field, const char *arg)
+static int set_cpus(struct run_config *cfg, size_t field, const char *arg)
 {
-	unsigned long n;
-	char *end;
+	double n;
 
-	(void)field;
-	if (!isdigit((unsigned char)*arg))
-		return -1;
-	errno = 0;
-	n = strtoul(arg, &end, 10);
-	if (errno || *end || !n || n > MAX_CPUS)
+	if (parse_number(arg, 1, MAX_CPUS, &n) < 0)
 		return -1;
 	cfg->cpus = n;
-	return 0;
+	return cfg->cpus == n ? 0 : -1;
 }
 
-static int set_seconds(struct run_config *cfg, void *field, const char *arg)
+static int set_seconds(struct run_config *cfg, size_t field, const char *arg)
 {
-	double *seconds = field;
-	char *end;
-
-	(void)cfg;
-	if (!isdigit((unsigned char)*arg) && *arg != '.')
-		return -1;
-	*seconds = strtod(arg, &end);
-	if (*end || !(*seconds >= 0.001) || !(*seconds <= 1e9))
-		return -1;
-	return 0;
+	return parse_number(arg, 0.001, 1e9, &cfg->timeout);
 }
 
-static int set_serial(struct run_config *cfg, void *field, const char *arg)
+static int set_serial(struct run_config *cfg, size_t field, const char *arg)
 {
-	(void)field;
 	if (!strcmp(arg, "stdio"))
 		cfg->serial = SERIAL_STDIO;
 	else if (!strcmp(arg, "none"))
@@ -154,63 +155,7 @@ static int set_serial(struct run_config *cfg, void *field, const char *arg)
 	return 0;
 }
 
-static int add_device(struct run_config *cfg, enum device_kind kind, const char *arg)
-{
-	if (cfg->device_count == MAX_DEVICES)
-		return -1;
-	cfg->devices[cfg->device_count++] = (struct device_option){ kind, arg };
-	return 0;
-}
-
-static int add_disk(struct run_config *cfg, void *field, const char *arg)
-{
-	(void)field;
-	return add_device(cfg, DEVICE_DISK, arg);
-}
-
-static int add_net(struct run_config *cfg, void *field, const char *arg)
-{
-	(void)field;
-	return add_device(cfg, DEVICE_NET, arg);
-}
-
-static int add_console(struct run_config *cfg, void *field, const char *arg)
-{
-	(void)field;
-	return add_device(cfg, DEVICE_CONSOLE, arg);
-}
-
-static int add_balloon(struct run_config *cfg, void *field, const char *arg)
-{
-	(void)field;
-	return add_device(cfg, DEVICE_BALLOON, arg);
-}
-
-static int add_vsock(struct run_config *cfg, void *field, const char *arg)
-{
-	(void)field;
-	return add_device(cfg, DEVICE_VSOCK, arg);
-}
-
-static int add_share(struct run_config *cfg, void *field, const char *arg)
-{
-	(void)field;
-	return add_device(cfg, DEVICE_SHARE, arg);
-}
-
-static int add_display(struct run_config *cfg, void *field, const char *arg)
-{
-	(void)field;
-	return add_device(cfg, DEVICE_DISPLAY, arg);
-}
-
-static int add_rng(struct run_config *cfg, void *field, const char *arg)
-{
-	(void)field;
-	return add_device(cfg, DEVICE_RNG, arg);
-}
-
-/* What is wrong when one of these fails; what it says is looked at later. */
+/* What is wrong when add_device() fails; what the option says is looked at later. */
 #define DEVICES	"a machine has at most 24 devices"
 _Static_assert(MAX_DEVICES == 24, "DEVICES says so");
 
@@ -245,7 +190,7 @@ static const struct option_row {
 	const char *name;
 	const char *arg;	/* what --help calls it; NULL: takes none */
 	const char *help;
-	int (*set)(struct run_config *cfg, void *field, const char *arg);
+	int (*set)(struct run_config *cfg, size_t field, const char *arg);
 	size_t field;
 	const char *wants;	/* said when set() fails */
 } rows[] = {
@@ -265,27 +210,27 @@ static const struct option_row {
 	{ MACHINE, 's', "serial", "WHERE", "stdio, none, or file:PATH (output only) [stdio]",
 	  set_serial, 0, "give stdio, none or file:PATH" },
 	{ RUN, 0, "disk", "FILE", "a disk: FILE[,ro][,overlay[=FILE]][,format=FORMAT]",
-	  add_disk, 0, DEVICES },
+	  add_device, DEVICE_DISK, DEVICES },
 	{ RUN, 0, "net", "WHERE", "a card: tap=NAME, or user[,forward=HOSTPORT:GUESTPORT]...",
-	  add_net, 0, DEVICES },
+	  add_device, DEVICE_NET, DEVICES },
 	{ RUN, 0, "console", "WHERE", "/dev/hvc0 on file:PATH or unix:PATH",
-	  add_console, 0, DEVICES },
+	  add_device, DEVICE_CONSOLE, DEVICES },
 	{ RUN, 0, "balloon", "MIB", "take free memory back, and that much in any case",
-	  add_balloon, 0, DEVICES },
+	  add_device, DEVICE_BALLOON, DEVICES },
 	{ RUN, 0, "vsock", "CID", "sockets between host and guest",
-	  add_vsock, 0, DEVICES },
+	  add_device, DEVICE_VSOCK, DEVICES },
 	{ RUN, 0, "share", "DIR", "a directory, by virtiofs: DIR[,tag=T][,ro]",
-	  add_share, 0, DEVICES },
+	  add_device, DEVICE_SHARE, DEVICES },
 	{ RUN, 0, "rootfs", "DIR", "a directory as the root: DIR[,ro|,overlay]; no kernel: the host's",
 	  TEXT(rootfs) },
 	{ RUN, 0, "display", "WHERE", "a screen, keyboard and pointer: vnc, or vnc=ADDRESS",
-	  add_display, 0, DEVICES },
+	  add_device, DEVICE_DISPLAY, DEVICES },
 	{ RUN, 0, "rng", NULL, "give the guest random numbers",
-	  add_rng, 0, DEVICES },
+	  add_device, DEVICE_RNG, DEVICES },
 	{ MACHINE, 't', "timeout", "S", "end the guest after S seconds",
-	  set_seconds, FIELD(timeout), "give a number of seconds" },
+	  set_seconds, 0, "give a number of seconds" },
 	{ STOP, 't', "timeout", "S", "kill it after S seconds [30]",
-	  set_seconds, FIELD(timeout), "give a number of seconds" },
+	  set_seconds, 0, "give a number of seconds" },
 	{ MACHINE, 0, "detach", NULL, "in the background; keel console shows its serial port",
 	  FLAG(detach) },
 	{ MACHINE, 0, "gdb", "WHERE", "wait for gdb on a TCP port of localhost or a unix socket",
@@ -396,10 +341,15 @@ static int command_help(const struct command *c)
 	return finish_output();
 }
 
+static bool row_is(const struct option_row *row, size_t field)
+{
+	return row->set == set_string && row->field == field;
+}
+
 static int set_option(const struct option_row *row, struct run_config *cfg,
 		      const char *where, const char *arg)
 {
-	if (row->set(cfg, (char *)cfg + row->field, arg) < 0)
+	if (row->set(cfg, row->field, arg) < 0)
 		return fail(EXIT_USAGE, "%s%s %s: %s", where, row->name, arg, row->wants);
 	return 0;
 }
@@ -425,7 +375,7 @@ static int config_line(const struct command *c, struct run_config *cfg,
 	for (row = rows; row < rows + ARRAY_SIZE(rows); row++) {
 		if (!(row->commands & c->bit) || strcmp(row->name, name))
 			continue;
-		if (!row->set || row->field == FIELD(config))
+		if (!row->set || row_is(row, FIELD(config)))
 			break;
 		if (!row->arg != !value)
 			return fail(EXIT_USAGE, "%s%s %s", where, name,
@@ -550,7 +500,7 @@ static int parse_options(const struct command *c, struct run_config *cfg,
 			return bad_option(c, opt, argv);
 		if (!row->set)
 			return first ? -1 : 0;
-		if (!first || row->field == FIELD(config) || row->field == FIELD(rootfs))
+		if (!first || row_is(row, FIELD(config)) || row_is(row, FIELD(rootfs)))
 			status = set_option(row, cfg, "--", optarg);
 		if (status)
 			return status;
