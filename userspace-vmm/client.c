@@ -51,7 +51,7 @@ static json_object *ask(int fd, const char *name, const char *request, int file,
 
 	/* What cannot be sent is not answered. */
 	snprintf(line, sizeof(line), "{\"request\":\"%s\"}\n", request);
-	send_fd(fd, line, strlen(line), file, 0);
+	send_fds(fd, line, strlen(line), &file, file >= 0, 0);
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	while (len < sizeof(line) - 1 && recv_fd(fd, line + len, 1, &passed_fd, 0) == 1 && line[len] != '\n')
@@ -423,21 +423,6 @@ int cmd_top(struct run_config *cfg)
 	return quit ? 0 : fail(EXIT_FAIL, "%s", err.text);
 }
 
-static int send_all(int fd, const u8 *data, size_t len)
-{
-	while (len) {
-		ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
-
-		if (n < 0 && errno != EINTR)
-			return -1;
-		if (n > 0) {
-			data += n;
-			len -= n;
-		}
-	}
-	return 0;
-}
-
 /* Return: whether to go on. */
 static bool console_keys(struct console *con, int fd, const char *name)
 {
@@ -464,9 +449,9 @@ static bool console_keys(struct console *con, int fd, const char *name)
 			break;
 		}
 	}
-	n = send_all(fd, con->queue, con->queued);
+	n = send_fds(fd, con->queue, con->queued, NULL, 0, 0);
 	con->queued = 0;
-	return n == 0;
+	return n >= 0;
 }
 
 int cmd_console(struct run_config *cfg)

@@ -355,16 +355,10 @@ static const struct request {
 };
 
 /* Who does not read what is sent is hung up on: the machine does not wait. */
-static void client_send_fd(struct control_client *client, const void *data, size_t len,
-			   int fd)
+static void client_send(struct control_client *client, const void *data, size_t len, int fd)
 {
-	if (send_fd(client->fd, data, len, fd, MSG_DONTWAIT) != (ssize_t)len)
+	if (send_fds(client->fd, data, len, &fd, fd >= 0, MSG_DONTWAIT) != (ssize_t)len)
 		drop_client(client);
-}
-
-static void client_send(struct control_client *client, const void *data, size_t len)
-{
-	client_send_fd(client, data, len, -1);
 }
 
 static void send_history(struct control *c, struct control_client *client)
@@ -376,7 +370,7 @@ static void send_history(struct control *c, struct control_client *client)
 
 		if (n > c->written - at)
 			n = c->written - at;
-		client_send(client, c->history + at % CONTROL_HISTORY, n);
+		client_send(client, c->history + at % CONTROL_HISTORY, n, -1);
 		at += n;
 	}
 }
@@ -406,7 +400,7 @@ static void serve_line(struct machine *m, struct control_client *client)
 	client->console = r && r->fn == do_console && !json_object_object_get(reply, "error");
 	if (asprintf(&line, "%s\n",
 		     json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN)) >= 0) {
-		client_send_fd(client, line, strlen(line), m->control.pass_fd);
+		client_send(client, line, strlen(line), m->control.pass_fd);
 		free(line);
 	}
 	json_object_put(reply);
@@ -459,7 +453,7 @@ void control_console_output(void *control, const u8 *data, size_t len)
 		c->history[c->written++ % CONTROL_HISTORY] = data[i];
 	for (i = 0; i < CONTROL_CLIENTS; i++) {
 		if (c->client[i].fd >= 0 && c->client[i].console)
-			client_send(&c->client[i], data, len);
+			client_send(&c->client[i], data, len, -1);
 	}
 }
 

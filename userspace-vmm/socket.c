@@ -83,34 +83,31 @@ void listen_close(int fd)
 	close(fd);
 }
 
-/* One descriptor beside the data. */
-union passed {
-	struct cmsghdr head;
-	u8 space[CMSG_SPACE(sizeof(int))];
-};
-
 /**
- * send_fd() - send(), and a descriptor with it
+ * send_fds() - send() without a signal, and descriptors with it
  * @fd: a unix socket
- * @passed: -1: none
+ * @fds: what to pass, SOCKET_FDS at most
  */
-ssize_t send_fd(int fd, const void *data, size_t len, int passed, int flags)
+ssize_t send_fds(int fd, const void *data, size_t len, const int *fds, unsigned int count,
+		 int flags)
 {
-	union passed control = {
-		.head.cmsg_level = SOL_SOCKET,
-		.head.cmsg_type = SCM_RIGHTS,
-		.head.cmsg_len = CMSG_LEN(sizeof(passed)),
-	};
+	union {
+		struct cmsghdr head;
+		u8 space[CMSG_SPACE(SOCKET_FDS * sizeof(int))];
+	} control = { .head = { CMSG_LEN(count * sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
 	struct iovec iov = { (void *)data, len };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = passed < 0 ? 0 : sizeof(control),
-	};
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
 
-	memcpy(CMSG_DATA(&control.head), &passed, sizeof(passed));
-	return sendmsg(fd, &msg, flags | MSG_NOSIGNAL);
+	if (count) {
+		memcpy(CMSG_DATA(&control.head), fds, count * sizeof(int));
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_SPACE(count * sizeof(int));
+	}
+	do {
+		n = sendmsg(fd, &msg, flags | MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	return n;
 }
 
 /**
@@ -120,7 +117,10 @@ ssize_t send_fd(int fd, const void *data, size_t len, int passed, int flags)
  */
 ssize_t recv_fd(int fd, void *data, size_t len, int *passed, int flags)
 {
-	union passed control;
+	union {
+		struct cmsghdr head;
+		u8 space[CMSG_SPACE(sizeof(int))];
+	} control;
 	struct iovec iov = { data, len };
 	struct msghdr msg = {
 		.msg_iov = &iov,

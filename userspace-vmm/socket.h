@@ -6,9 +6,12 @@
 
 #include "keel.h"
 
+#define SOCKET_FDS 2
+
 int listen_local(const char *option, const char *where, struct err *err);
 void listen_close(int fd);
-ssize_t send_fd(int fd, const void *data, size_t len, int passed, int flags);
+ssize_t send_fds(int fd, const void *data, size_t len, const int *fds, unsigned int count,
+		 int flags);
 ssize_t recv_fd(int fd, void *data, size_t len, int *passed, int flags);
 
 #endif

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "socket.h"
 #include "vhost.h"
 
 #define VERSION 1
@@ -95,27 +96,11 @@ static int receive(int fd, void *buf, size_t len)
 static int talk(struct vhost *v, struct message *m, const int *fds,
 		unsigned int count, bool answer)
 {
-	struct iovec iov = { m, sizeof(m->head) + m->head.size };
-	char control[CMSG_SPACE(2 * sizeof(int))] = { 0 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t len = sizeof(m->head) + m->head.size;
 	u32 request = m->head.request;
-	struct cmsghdr *c;
-	ssize_t n;
 
 	m->head.flags = VERSION | (answer ? 0 : FLAG_NEED_REPLY);
-	if (count) {
-		msg.msg_control = control;
-		msg.msg_controllen = CMSG_SPACE(count * sizeof(int));
-		c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(count * sizeof(int));
-		memcpy(CMSG_DATA(c), fds, count * sizeof(int));
-	}
-	do {
-		n = sendmsg(v->fd, &msg, MSG_NOSIGNAL);
-	} while (n < 0 && errno == EINTR);
-	if (n != (ssize_t)iov.iov_len)
+	if (send_fds(v->fd, m, len, fds, count, 0) != len)
 		return -1;
 	if (receive(v->fd, &m->head, sizeof(m->head)) < 0)
 		return -1;
@@ -140,12 +125,9 @@ static int tell(struct vhost *v, u32 request, u64 value, u32 size)
 		.head = { request, VERSION, size },
 		.body.value = value,
 	};
-	ssize_t len = sizeof(m.head) + size, n;
+	ssize_t len = sizeof(m.head) + size;
 
-	do {
-		n = send(v->fd, &m, len, MSG_NOSIGNAL);
-	} while (n < 0 && errno == EINTR);
-	return n == len ? 0 : -1;
+	return send_fds(v->fd, &m, len, NULL, 0, 0) == len ? 0 : -1;
 }
 
 static int ask(struct vhost *v, u32 request, u64 *value)
