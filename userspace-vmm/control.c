@@ -326,7 +326,6 @@ static int do_screenshot(struct machine *m, json_object *req, json_object *reply
 {
 	struct picture p;
 
-	(void)req;
 	m->control.pass_fd = display_picture(m->virtio.display, &p);
 	if (m->control.pass_fd < 0)
 		return err_set(err, m->virtio.display ? "the guest shows no picture" :

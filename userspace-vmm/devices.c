@@ -24,7 +24,6 @@ static const struct {
 
 /**
  * devices_to_text() - the options, for a snapshot
- * @cfg: the options
  * @text: filled: a name and an argument for each, then an empty name
  * @size: of @text
  *
@@ -73,12 +72,7 @@ int devices_from_text(struct run_config *cfg, const char *text, size_t size)
 	return 0;
 }
 
-/**
- * devices_share_memory() - does a daemon have to see guest memory?
- * @cfg: the options
- * @share: filled
- * @err: filled on failure
- */
+/** devices_share_memory() - does a daemon have to see guest memory? */
 int devices_share_memory(const struct run_config *cfg, bool *share, struct err *err)
 {
 	struct disk disk;
@@ -100,7 +94,6 @@ int devices_share_memory(const struct run_config *cfg, bool *share, struct err *
 /**
  * devices_create() - add all devices that the user wants, in that order
  * @host: what they share
- * @cfg: the options
  * @err: filled on failure; call virtio_remove_all() all the same
  */
 int devices_create(struct virtio_host *host, const struct run_config *cfg,

@@ -15,7 +15,6 @@
  * disk_parse() - FILE[,ro][,overlay[=FILE]][,format=FORMAT]
  * @disk: filled; call disk_forget() also after a failure
  * @arg: the text
- * @err: filled on failure
  *
  * The format is never guessed from what is in the file: a guest wrote that.
  */
@@ -54,10 +53,7 @@ int disk_parse(struct disk *disk, const char *arg, struct err *err)
 	return 0;
 }
 
-/**
- * disk_forget() - free what disk_parse() took
- * @disk: the disk
- */
+/** disk_forget() - free what disk_parse() took */
 void disk_forget(struct disk *disk)
 {
 	free(disk->path);
@@ -67,7 +63,6 @@ void disk_forget(struct disk *disk)
  * disk_open() - open an image, and hold it against other machines
  * @path: a file or block device
  * @ro: share it with others that only read
- * @err: filled on failure
  *
  * Return: a file descriptor; closing it gives the image up.
  *

@@ -62,7 +62,6 @@ static void init_config(struct pci_device *dev, u16 vendor, u16 device,
 
 /**
  * pci_init() - a bus with nothing but its host bridge
- * @pci: the bus
  * @reset: called when the guest writes the reset register
  * @host: what the hypervisor does; NULL: nothing
  * @opaque: argument of the callbacks
@@ -83,12 +82,10 @@ void pci_init(struct pci *pci, void (*reset)(void *opaque),
 
 /**
  * pci_add() - put a device into the next free slot, before the guest runs
- * @pci: the bus
  * @dev: cleared and filled
  * @vendor: its ids
  * @device: likewise
  * @class: base class, subclass and programming interface
- * @err: filled on failure
  */
 int pci_add(struct pci *pci, struct pci_device *dev, u16 vendor, u16 device,
 	    u32 class, struct err *err)
@@ -111,7 +108,6 @@ int pci_add(struct pci *pci, struct pci_device *dev, u16 vendor, u16 device,
 
 /**
  * pci_add_cap() - append a capability
- * @dev: the device
  * @id: PCI_CAP_ID_*
  * @size: with its two bytes of header
  *
@@ -132,8 +128,6 @@ u8 *pci_add_cap(struct pci_device *dev, u8 id, unsigned int size)
 
 /**
  * pci_add_bar() - give a device a range of addresses
- * @pci: the bus
- * @dev: the device
  * @n: which, 0 to 2
  * @bar: size and callbacks
  *
@@ -156,12 +150,9 @@ void pci_add_bar(struct pci *pci, struct pci_device *dev, unsigned int n,
 
 /**
  * pci_add_msix() - give a device interrupts
- * @pci: the bus
- * @dev: the device
  * @bar: in which of its BARs the table is
  * @offset: where there; MSIX_TABLE_SIZE bytes
  * @vectors: how many, MSIX_VECTORS at most
- * @err: filled on failure
  */
 int pci_add_msix(struct pci *pci, struct pci_device *dev, unsigned int bar,
 		 u32 offset, unsigned int vectors, struct err *err)
@@ -190,7 +181,6 @@ int pci_add_msix(struct pci *pci, struct pci_device *dev, unsigned int bar,
 
 /**
  * pci_msix_raise() - an interrupt, from any thread
- * @dev: the device
  * @vector: which; one that it does not have is ignored
  */
 void pci_msix_raise(struct pci_device *dev, unsigned int vector)
@@ -205,7 +195,6 @@ void pci_msix_raise(struct pci_device *dev, unsigned int vector)
 
 /**
  * pci_remove() - give back what pci_add_msix() took, when the guest is gone
- * @pci: the bus
  * @dev: the device; harmless if it was never added
  */
 void pci_remove(struct pci *pci, struct pci_device *dev)
@@ -291,8 +280,6 @@ static void data_access(struct pci *pci, unsigned int offset,
 
 /**
  * pci_access() - bus callback for ports 0xcf8 to 0xcff
- * @dev: the struct pci
- * @access: the access
  *
  * The address register is reached by accesses of four bytes only. A byte at
  * 0xcf9 is the chipset's reset register: bit 2 resets, bit 1 says how hard.
@@ -334,12 +321,7 @@ static u32 pending_vectors(const struct pci_device *dev)
 	return pending;
 }
 
-/**
- * pci_save() - what a snapshot keeps of a device
- * @pci: the bus
- * @dev: the device
- * @saved: filled
- */
+/** pci_save() - what a snapshot keeps of a device */
 void pci_save(struct pci *pci, struct pci_device *dev, struct pci_saved *saved)
 {
 	unsigned int i;
@@ -354,8 +336,6 @@ void pci_save(struct pci *pci, struct pci_device *dev, struct pci_saved *saved)
 
 /**
  * pci_load() - give a new device what was saved of another one
- * @pci: the bus
- * @dev: the device
  * @saved: what was saved; not to be trusted
  *
  * Return: 0, or -1 if it was another kind of device.
@@ -423,11 +403,7 @@ static struct pci_bar *find_bar(struct pci *pci, u64 gpa, unsigned int size,
 	return NULL;
 }
 
-/**
- * pci_mmio_access() - bus callback for the window in which BARs are
- * @dev: the struct pci
- * @access: the access
- */
+/** pci_mmio_access() - bus callback for the window in which BARs are */
 void pci_mmio_access(void *dev, struct bus_access *access)
 {
 	u64 gpa = PCI_WINDOW + access->offset, offset;

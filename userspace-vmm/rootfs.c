@@ -236,7 +236,6 @@ static int make_ramdisk(const struct run_config *cfg, const char *mode, struct e
 /**
  * rootfs_prepare() - turn --rootfs into a share and an initial ramdisk
  * @cfg: the options; changed
- * @err: filled on failure
  */
 int rootfs_prepare(struct run_config *cfg, struct err *err)
 {

@@ -33,7 +33,6 @@ static bool is_stale(const union address *addr, socklen_t len)
  * listen_local() - listen where nobody but this machine can connect
  * @option: who wants to, for messages
  * @where: a TCP port of the loopback interface, or the path of a unix socket
- * @err: filled on failure
  *
  * Return: a descriptor that does not block, or -1.
  */

@@ -158,9 +158,7 @@ static int say_hello(struct vhost *v, struct err *err)
 
 /**
  * vhost_user_listen() - a socket for a daemon, which we are connected to already
- * @v: filled
  * @listener: filled: for the daemon to listen on
- * @err: filled on failure
  */
 int vhost_user_listen(struct vhost *v, int *listener, struct err *err)
 {
@@ -189,11 +187,9 @@ int vhost_user_listen(struct vhost *v, int *listener, struct err *err)
 /**
  * vhost_user_start() - start a daemon, and greet it
  * @v: from vhost_user_listen()
- * @d: the daemon
  * @argv: its arguments
  * @fds: what it keeps; the first is the listener, which is closed here
  * @count: of @fds
- * @err: filled on failure
  */
 int vhost_user_start(struct vhost *v, struct daemon *d, char *const argv[],
 		     const int *fds, unsigned int count, struct err *err)
@@ -208,7 +204,6 @@ int vhost_user_start(struct vhost *v, struct daemon *d, char *const argv[],
 
 /**
  * vhost_user_event() - virtio_device_ops.event, with the daemon's socket as fd
- * @dev: the device
  *
  * The daemon says nothing by itself: an answer was read meanwhile, or it is gone.
  */
@@ -254,7 +249,6 @@ static int set_file(struct vhost *v, u32 request, const struct vhost_vring_file 
 
 /**
  * vhost_user_call() - a request of the kernel's vhost
- * @v: the daemon
  * @request: VHOST_*
  * @arg: as for ioctl()
  * @ram: for VHOST_SET_MEM_TABLE
@@ -300,7 +294,6 @@ int vhost_user_call(struct vhost *v, unsigned long request, void *arg,
 
 /**
  * vhost_user_enable() - let the daemon look at a queue
- * @v: the daemon
  * @queue: which
  */
 int vhost_user_enable(struct vhost *v, unsigned int queue)
@@ -313,13 +306,7 @@ int vhost_user_enable(struct vhost *v, unsigned int queue)
 	return talk(v, &m, NULL, 0, false);
 }
 
-/**
- * vhost_user_get_config() - read the device's configuration space
- * @v: the daemon
- * @config: filled
- * @len: bytes
- * @err: filled on failure
- */
+/** vhost_user_get_config() - read the device's configuration space */
 int vhost_user_get_config(struct vhost *v, void *config, u32 len, struct err *err)
 {
 	struct message m = {

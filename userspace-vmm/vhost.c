@@ -11,9 +11,7 @@
 
 /**
  * vhost_open() - open a vhost device of the kernel
- * @v: filled
  * @path: /dev/vhost-*
- * @err: filled on failure
  */
 int vhost_open(struct vhost *v, const char *path, struct err *err)
 {
@@ -87,7 +85,6 @@ static int set_queue(struct vhost *v, struct virtio_device *dev, unsigned int i)
  * vhost_start() - let it serve the first queues of a device
  * @v: who
  * @dev: the device, its driver ready
- * @queues: how many
  *
  * Return: 0, or -1 if it does not want to or the driver has not set them up.
  */
@@ -110,10 +107,7 @@ int vhost_start(struct vhost *v, struct virtio_device *dev, unsigned int queues)
 	return 0;
 }
 
-/**
- * vhost_event() - virtio_device_ops.event, with vhost.error as fd
- * @dev: the device
- */
+/** vhost_event() - virtio_device_ops.event, with vhost.error as fd */
 void vhost_event(struct virtio_device *dev)
 {
 	eventfd_t count;
@@ -126,7 +120,6 @@ void vhost_event(struct virtio_device *dev)
  * vhost_stop() - have the first queues of a device not served for now
  * @v: who
  * @dev: the device, started
- * @queues: how many
  *
  * Nothing is under way any more when it returns; vhost_start() goes on where it was.
  */

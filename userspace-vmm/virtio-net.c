@@ -159,7 +159,6 @@ static int tap_create(struct virtio_host *host, const char *name, struct err *er
  * net_create() - --net
  * @host: gets it
  * @arg: the option's argument
- * @err: filled on failure
  */
 int net_create(struct virtio_host *host, const char *arg, struct err *err)
 {

@@ -90,7 +90,6 @@ static int walk(struct virtio_queue *q, const struct guest_ram *ram,
  * vq_pop() - take the next request
  * @q: an enabled queue
  * @ram: guest memory
- * @chain: filled
  *
  * Return: 1; 0 if there is none, and then the guest kicks when there is; -1 if
  * the queue is broken.
@@ -122,7 +121,6 @@ int vq_pop(struct virtio_queue *q, const struct guest_ram *ram,
 
 /**
  * vq_push() - give a request back
- * @q: the queue
  * @chain: the request
  * @written: bytes of its writable part that were filled, from its start
  */
@@ -135,10 +133,7 @@ void vq_push(struct virtio_queue *q, const struct vq_chain *chain, u32 written)
 	__atomic_store_n(&q->used->idx, ++q->next_used, __ATOMIC_RELEASE);
 }
 
-/**
- * vq_wants_interrupt() - is the guest to be told of what was pushed?
- * @q: the queue
- */
+/** vq_wants_interrupt() - is the guest to be told of what was pushed? */
 bool vq_wants_interrupt(struct virtio_queue *q)
 {
 	u16 old = q->signalled, event;
@@ -191,8 +186,6 @@ static size_t copy(struct iovec *iov, unsigned int n, u8 *buf, size_t len,
 /**
  * vq_read() - take bytes off the front of what the guest has filled
  * @chain: the request
- * @to: where to
- * @len: how many
  *
  * Return: how many there were.
  */

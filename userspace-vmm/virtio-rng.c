@@ -33,7 +33,6 @@ int rng_create(struct virtio_host *host, const char *arg, struct err *err)
 {
 	struct virtio_device *dev = calloc(1, sizeof(*dev));
 
-	(void)arg;
 	if (!dev)
 		return err_sys(err, "--rng");
 	return virtio_add(host, dev, &ops, err);
