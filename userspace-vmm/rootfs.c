@@ -44,13 +44,12 @@ static void add_file(FILE *f, const char *name, unsigned int mode, const char *d
 
 static int add_module(FILE *f, const struct modules *m, unsigned int i, struct err *err)
 {
-	char name[4096], *data = NULL;
+	char name[32], *data = NULL;
 	struct stat st;
 	FILE *in;
 	int ret = -1;
 
-	snprintf(name, sizeof(name), "/lib/modules/%s/%s", m->release, m->path[i]);
-	in = fopen(name, "re");
+	in = fopen(m->path[i], "re");
 	if (in && !fstat(fileno(in), &st))
 		data = malloc(st.st_size);
 	if (data && fread(data, 1, st.st_size, in) == (size_t)st.st_size) {
@@ -58,26 +57,12 @@ static int add_module(FILE *f, const struct modules *m, unsigned int i, struct e
 		add_file(f, name + 1, S_IFREG | 0600, data, st.st_size);
 		ret = 0;
 	} else {
-		err_sys(err, "cannot read %s", name);
+		err_sys(err, "cannot read %s", m->path[i]);
 	}
 	free(data);
 	if (in)
 		fclose(in);
 	return ret;
-}
-
-/* Is this the path of that module? Files are called virtio-rng or virtio_blk, as it came. */
-static bool is_module(const char *path, const char *name)
-{
-	const char *slash = strrchr(path, '/');
-	size_t i, n = strlen(name);
-
-	path = slash ? slash + 1 : path;
-	for (i = 0; i < n; i++) {
-		if (name[i] != path[i] && !(name[i] == '_' && path[i] == '-'))
-			return false;
-	}
-	return !strncmp(path + n, ".ko", 3);
 }
 
 static int need_path(struct modules *m, const char *path)
@@ -94,54 +79,10 @@ static int need_path(struct modules *m, const char *path)
 	return m->path[m->count++] ? 0 : -1;
 }
 
-/* What is named last is to be loaded first. */
-static int need_paths(struct modules *m, const char *path, char *others)
-{
-	char *space;
-
-	while (others && (space = strrchr(others, ' '))) {
-		*space = '\0';
-		if (need_path(m, space + 1) < 0)
-			return -1;
-	}
-	return need_path(m, path);
-}
-
 /*
- * Of modules.dep: "path: other paths"; of modules.builtin: "path". A kernel of which
- * neither is here has all built in, or says in the guest what it lacks.
+ * modprobe knows what each of them needs, and in which order. A kernel of which no
+ * list is here has all built in, or says in the guest what it lacks.
  */
-static int need_module(struct modules *m, const char *name, struct err *err)
-{
-	static const char *const lists[] = { "modules.dep", "modules.builtin" };
-	char path[256], *line = NULL, *others;
-	bool found = false;
-	size_t i, size = 0;
-	int ret = 0;
-	FILE *f;
-
-	for (i = 0; i < ARRAY_SIZE(lists) && !found; i++) {
-		snprintf(path, sizeof(path), "/lib/modules/%s/%s", m->release, lists[i]);
-		f = fopen(path, "re");
-		if (!f)
-			return 0;
-		while (!found && getline(&line, &size, f) > 0) {
-			line[strcspn(line, "\n")] = '\0';
-			others = strchr(line, ':');
-			if (others)
-				*others++ = '\0';
-			found = is_module(line, name);
-			if (found && !i)
-				ret = need_paths(m, line, others);
-		}
-		fclose(f);
-	}
-	free(line);
-	if (!found)
-		return err_set(err, "--rootfs: the kernel %s has no module %s", m->release, name);
-	return ret ? err_set(err, "--rootfs: too many modules") : 0;
-}
-
 static int need_modules(struct modules *m, const struct run_config *cfg, const char *mode,
 			struct err *err)
 {
@@ -154,20 +95,34 @@ static int need_modules(struct modules *m, const struct run_config *cfg, const c
 		[DEVICE_VSOCK] = "vmw_vsock_virtio_transport",
 		[DEVICE_SHARE] = "virtiofs",
 	};
+	char command[256 + MAX_DEVICES * 32], path[256], *line = NULL;
 	unsigned int i, kind;
+	size_t size = 0;
+	int at, ret = 0;
+	FILE *f;
 
-	if (!*m->release)
+	snprintf(path, sizeof(path), "/lib/modules/%s/modules.dep", m->release);
+	if (!*m->release || access(path, F_OK))
 		return 0;
-	if (need_module(m, "virtio_pci", err) < 0 ||
-	    (!strcmp(mode, "overlay") && need_module(m, mode, err) < 0))
-		return -1;
+	at = sprintf(command, "PATH=$PATH:/usr/sbin:/sbin; exec 2>&1 modprobe -aDS '%s' virtio_pci %s",
+		     m->release, strcmp(mode, "overlay") ? "" : mode);
 	for (i = 0; i < cfg->device_count; i++) {
 		kind = cfg->devices[i].kind;
-		if (kind < ARRAY_SIZE(drivers) && drivers[kind] &&
-		    need_module(m, drivers[kind], err) < 0)
-			return -1;
+		if (kind < ARRAY_SIZE(drivers) && drivers[kind])
+			at += sprintf(command + at, " %s", drivers[kind]);
 	}
-	return 0;
+	f = popen(command, "re");
+	while (f && !ret && getline(&line, &size, f) > 0) {
+		line[strcspn(line, "\n")] = '\0';
+		if (sscanf(line, "insmod %255s", path) == 1 && need_path(m, path) < 0)
+			ret = err_set(err, "--rootfs: too many modules");
+		else if (strncmp(line, "insmod ", 7) && strncmp(line, "builtin ", 8))
+			ret = err_set(err, "--rootfs: %s", line);
+	}
+	free(line);
+	if (!f || (pclose(f) && !ret))
+		return err_set(err, "--rootfs: modprobe does not tell what modules the kernel needs");
+	return ret;
 }
 
 /* What a bzImage says it is; of other files nothing is known. */
@@ -180,7 +135,7 @@ static void read_release(const char *kernel, char release[65])
 		return;
 	if (fread(head, 1, sizeof(head), f) != sizeof(head) || memcmp(head + 0x202, "HdrS", 4) ||
 	    fseek(f, 0x200 + head[0x20e] + 256 * head[0x20f], SEEK_SET) ||
-	    fscanf(f, "%64[^ /]", release) != 1)
+	    fscanf(f, "%64[A-Za-z0-9._+~-]", release) != 1)
 		*release = '\0';
 	fclose(f);
 }
