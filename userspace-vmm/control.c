@@ -243,8 +243,10 @@ static void add_text(json_object *o, const char *key, const char *value)
 	json_object_object_add(o, key, json_object_new_string(value));
 }
 
-static int do_status(struct machine *m, json_object *req, json_object *reply, struct err *err)
+static int do_status(struct machine *m, struct err *err)
 {
+	json_object *reply = m->control.reply;
+
 	add_text(reply, "name", m->control.name);
 	add_int(reply, "pid", getpid());
 	add_text(reply, "state", m->paused ? "paused" : "running");
@@ -256,41 +258,31 @@ static int do_status(struct machine *m, json_object *req, json_object *reply, st
 	return 0;
 }
 
-static int do_stats(struct machine *m, json_object *req, json_object *reply, struct err *err)
+static int do_stats(struct machine *m, struct err *err)
 {
-	json_object_object_add(reply, "stats", stats_json(m));
+	json_object_object_add(m->control.reply, "stats", stats_json(m));
 	return 0;
 }
 
-static int do_power_button(struct machine *m, json_object *req, json_object *reply, struct err *err)
+static int do_power_button(struct machine *m, struct err *err)
 {
 	pm_press_power_button(&m->pm);
 	return machine_resume(m, err);	/* a paused guest could not react */
 }
 
-static int do_break(struct machine *m, json_object *req, json_object *reply, struct err *err)
+static int do_break(struct machine *m, struct err *err)
 {
 	serial_rx_break(&m->serial);
 	return 0;
 }
 
-static int do_kill(struct machine *m, json_object *req, json_object *reply, struct err *err)
+static int do_kill(struct machine *m, struct err *err)
 {
 	machine_end(m, END_QUIT);
 	return 0;
 }
 
-static int do_pause(struct machine *m, json_object *req, json_object *reply, struct err *err)
-{
-	return machine_pause(m, err);
-}
-
-static int do_resume(struct machine *m, json_object *req, json_object *reply, struct err *err)
-{
-	return machine_resume(m, err);
-}
-
-static int do_console(struct machine *m, json_object *req, json_object *reply, struct err *err)
+static int do_console(struct machine *m, struct err *err)
 {
 	if (m->cfg->serial == SERIAL_STDIO)
 		return 0;
@@ -298,7 +290,7 @@ static int do_console(struct machine *m, json_object *req, json_object *reply, s
 }
 
 /* A machine that was running runs on, whether or not it worked. */
-static int do_snapshot(struct machine *m, json_object *req, json_object *reply, struct err *err)
+static int do_snapshot(struct machine *m, struct err *err)
 {
 	bool paused = m->paused;
 	struct virtio_device *dev;
@@ -322,8 +314,9 @@ static int do_snapshot(struct machine *m, json_object *req, json_object *reply, 
 	return ret;
 }
 
-static int do_screenshot(struct machine *m, json_object *req, json_object *reply, struct err *err)
+static int do_screenshot(struct machine *m, struct err *err)
 {
+	json_object *reply = m->control.reply;
 	struct picture p;
 
 	m->control.pass_fd = display_picture(m->virtio.display, &p);
@@ -339,15 +332,15 @@ static int do_screenshot(struct machine *m, json_object *req, json_object *reply
 
 static const struct request {
 	const char *name;
-	int (*fn)(struct machine *m, json_object *req, json_object *reply, struct err *err);
+	int (*fn)(struct machine *m, struct err *err);
 } requests[] = {
 	{ "status", do_status },
 	{ "stats", do_stats },
 	{ "power-button", do_power_button },
 	{ "break", do_break },
 	{ "kill", do_kill },
-	{ "pause", do_pause },
-	{ "resume", do_resume },
+	{ "pause", machine_pause },
+	{ "resume", machine_resume },
 	{ "console", do_console },
 	{ "snapshot", do_snapshot },
 	{ "screenshot", do_screenshot },
@@ -393,7 +386,8 @@ static void serve_line(struct machine *m, struct control_client *client)
 	if (!r)
 		err_set(&err, "this machine does not know that request; it runs another version of keel");
 	m->control.file = client->file;
-	if (!r || r->fn(m, req, reply, &err) < 0)
+	m->control.reply = reply;
+	if (!r || r->fn(m, &err) < 0)
 		add_text(reply, "error", err.text);
 	drop_file(client);
 	client->console = r && r->fn == do_console && !json_object_object_get(reply, "error");

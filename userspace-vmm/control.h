@@ -34,6 +34,7 @@ struct control {
 	char path[108];
 	time_t start;
 	int file;		/* of the request that is served, or -1 */
+	struct json_object *reply;	/* to it, to be filled */
 	int pass_fd;		/* goes with the reply; -1: none */
 	struct control_client client[CONTROL_CLIENTS];
 	u8 history[CONTROL_HISTORY];	/* the console's last output, a ring */
