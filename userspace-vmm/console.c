@@ -20,21 +20,12 @@
 #define FLUSH_MS 1000
 #define GATHER_NS 1000000
 
-static const char help_quit[] = "\r\nCtrl-A x   quit: end the guest at once\r\n";
-static const char help_leave[] = "\r\nCtrl-A x   leave: the guest runs on\r\n";
 static const char help[] =
+	"\r\nCtrl-A x   %s\r\n"
 	"Ctrl-A p   press the power button\r\n"
 	"Ctrl-A b   send a break\r\n"
 	"Ctrl-A h   this help\r\n"
 	"Ctrl-A Ctrl-A   send Ctrl-A\r\n";
-
-static void say(const char *text)
-{
-	/* To the terminal even when the guest's output goes elsewhere. */
-	ssize_t n = write(STDERR_FILENO, text, strlen(text));
-
-	(void)n;
-}
 
 /**
  * console_open() - connect a serial port
@@ -63,7 +54,8 @@ int console_open(struct console *con, const struct run_config *cfg,
 	con->tty = isatty(STDIN_FILENO);
 	if (!con->tty)
 		return 0;
-	say("keel: Ctrl-A x quits, Ctrl-A h tells the other keys\n");
+	/* To the terminal even when the guest's output goes elsewhere. */
+	fprintf(stderr, "keel: Ctrl-A x quits, Ctrl-A h tells the other keys\n");
 	return term_raw(STDIN_FILENO, err);
 }
 
@@ -140,8 +132,8 @@ enum console_request console_key(struct console *con, u8 byte)
 		enqueue(con, ESCAPE_KEY);
 		break;
 	default:
-		say(con->remote ? help_leave : help_quit);
-		say(help);
+		fprintf(stderr, help, con->remote ? "leave: the guest runs on" :
+			"quit: end the guest at once");
 		break;
 	}
 	return CONSOLE_NOTHING;
@@ -179,10 +171,8 @@ static enum console_request read_input(struct console *con)
 	n = read(con->in_fd, buf, room);
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return request;
-	if (n <= 0) {
+	if (n <= 0)
 		con->in_fd = -1;	/* end of input: the guest runs on */
-		return request;
-	}
 	for (i = 0; i < n; i++) {
 		want = console_key(con, buf[i]);
 		if (want != CONSOLE_NOTHING)
