@@ -62,6 +62,7 @@ void input_report(struct virtio_device *dev, const struct virtio_input_event *ev
 		  unsigned int n);
 
 /* vnc.c; display_create() is in devices.h */
+int display_serve(struct display *d, struct err *err);
 struct bochs *display_adapter(struct display *d);
 int display_picture(struct display *d, struct picture *p);
 void display_destroy(struct display *d);

@@ -524,6 +524,8 @@ static int run_threads(struct machine *m, int signal_fd, struct err *err)
 	int ret;
 
 	ret = virtio_serve_all(&m->virtio, err);
+	if (!ret)
+		ret = display_serve(m->virtio.display, err);
 	/* With --gdb it starts stopped; one that was restored otherwise goes on. */
 	if (!ret)
 		ret = m->cfg->gdb ? machine_pause(m, err) : machine_resume(m, err);

@@ -8,6 +8,7 @@
  * encoders look at pixels more than once, and must not see two values.
  */
 #include <dlfcn.h>
+#include <errno.h>
 #include <linux/input.h>
 #include <rfb/keysym.h>
 #include <rfb/rfb.h>
@@ -302,10 +303,9 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-static int start(struct display *d, const char *name, struct err *err)
+static int make_screen(struct display *d, const char *name, struct err *err)
 {
 	rfbScreenInfo *s;
-	sigset_t all, old;
 
 	if (load_library(err) < 0)
 		return -1;
@@ -327,11 +327,7 @@ static int start(struct display *d, const char *name, struct err *err)
 	s->kbdAddEvent = key_event;
 	s->ptrAddEvent = pointer_event;
 	rfb.init(s);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	d->serving = !pthread_create(&d->thread, NULL, serve, d);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return d->serving ? 0 : err_set(err, "--display: cannot start a thread");
+	return 0;
 }
 
 /**
@@ -366,7 +362,26 @@ int display_create(struct virtio_host *host, const char *arg, struct err *err)
 		return -1;
 	d->keyboard = input_create(host, false, err);
 	d->tablet = d->keyboard ? input_create(host, true, err) : NULL;
-	return d->tablet ? start(d, host->machine, err) : -1;
+	return d->tablet ? make_screen(d, host->machine, err) : -1;
+}
+
+/**
+ * display_serve() - start the thread that waits for viewers
+ * @d: the display; NULL is harmless
+ * @err: filled on failure
+ */
+int display_serve(struct display *d, struct err *err)
+{
+	sigset_t all, old;
+
+	if (!d)
+		return 0;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	errno = pthread_create(&d->thread, NULL, serve, d);
+	d->serving = !errno;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return d->serving ? 0 : err_sys(err, "cannot start a thread for the display");
 }
 
 /**

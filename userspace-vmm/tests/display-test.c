@@ -241,6 +241,7 @@ int main(void)
 		printf("1..0 # SKIP %s\n", err.text);
 		return 0;
 	}
+	display_serve(d.host.display, &err);
 	driver_enable(&d);
 	test_registers();
 	test_viewer();
