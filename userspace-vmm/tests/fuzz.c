@@ -76,12 +76,13 @@ static void *answer(void *unused)
 int daemon_start(struct daemon *d, char *const argv[], const int *fds, unsigned int count,
 		 struct err *err)
 {
-	(void)count;
 	(void)err;
 	d->name = argv[0];
 	d->pid = 1;
 	peer.answers = strcmp(argv[0], "passt");
 	peer.fd = peer.answers ? accept(fds[0], NULL, NULL) : dup(fds[0]);
+	if (count == 2 && write(fds[1], "1\n", 2) != 2)	/* passt is up */
+		abort();
 	if (peer.fd < 0 || (peer.answers && pthread_create(&peer.thread, NULL, answer, NULL)))
 		abort();
 	return 0;

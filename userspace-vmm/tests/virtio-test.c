@@ -297,6 +297,7 @@ static void move(int (*create)(struct virtio_host *host, const char *arg, struct
 	d.host.first->saved = saved;
 	is(virtio_load(d.host.first), 0, "it takes the state");
 	virtio_resume_all(&d.host);
+	is(virtio_serve_all(&d.host, &err), 0, "it is served");
 }
 
 static void test_saved(const char *dir)
