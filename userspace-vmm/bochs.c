@@ -69,8 +69,6 @@ static void register_access(void *opaque, struct bus_access *access)
 /**
  * bochs_add() - put the adapter on the bus
  * @b: cleared; call bochs_remove() also after a failure
- * @bus: the bus
- * @err: filled on failure
  */
 int bochs_add(struct bochs *b, struct pci *bus, struct err *err)
 {

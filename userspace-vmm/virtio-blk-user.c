@@ -150,7 +150,6 @@ static int start_daemon(struct blk_user *b, const struct disk *disk, int listene
  * blk_user_create() - a disk that is not a raw file
  * @host: gets it
  * @disk: what the option said
- * @err: filled on failure
  */
 int blk_user_create(struct virtio_host *host, const struct disk *disk, struct err *err)
 {

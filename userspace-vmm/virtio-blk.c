@@ -363,7 +363,6 @@ static int raw_create(struct virtio_host *host, const struct disk *disk,
  * blk_create() - --disk
  * @host: gets it
  * @arg: the option's argument
- * @err: filled on failure
  */
 int blk_create(struct virtio_host *host, const char *arg, struct err *err)
 {

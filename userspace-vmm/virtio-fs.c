@@ -129,7 +129,6 @@ static int show_directory(void *opaque)
  * fs_create() - --share
  * @host: gets it
  * @arg: the option's argument
- * @err: filled on failure
  */
 int fs_create(struct virtio_host *host, const char *arg, struct err *err)
 {

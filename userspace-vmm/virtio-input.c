@@ -121,7 +121,6 @@ static const struct virtio_device_ops ops = {
  * input_create() - give a machine one
  * @host: what devices share
  * @tablet: a pointer; otherwise a keyboard
- * @err: filled on failure
  *
  * Return: the device, or NULL.
  */
@@ -142,7 +141,6 @@ struct virtio_device *input_create(struct virtio_host *host, bool tablet, struct
 /**
  * input_report() - something was pressed, released or moved
  * @dev: on which
- * @events: what
  * @n: how many; what ends a report is added
  *
  * A guest that does not listen misses it.

@@ -214,7 +214,6 @@ static int start_passt(struct net_user *net, char *options, struct err *err)
  * net_user_create() - --net user[,forward=HOSTPORT:GUESTPORT]...
  * @host: gets it
  * @options: what follows "user," in the option
- * @err: filled on failure
  */
 int net_user_create(struct virtio_host *host, const char *options, struct err *err)
 {

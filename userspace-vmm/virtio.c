@@ -33,10 +33,7 @@
 			    1ULL << VIRTIO_RING_F_INDIRECT_DESC | \
 			    1ULL << VIRTIO_RING_F_EVENT_IDX)
 
-/**
- * virtio_config_changed() - tell the driver to look at the configuration again
- * @dev: the device
- */
+/** virtio_config_changed() - tell the driver to look at the configuration again */
 void virtio_config_changed(struct virtio_device *dev)
 {
 	dev->generation++;
@@ -44,10 +41,7 @@ void virtio_config_changed(struct virtio_device *dev)
 	pci_msix_raise(&dev->pci, dev->config_vector);
 }
 
-/**
- * virtio_broken() - the driver has done what it must not; wait for its reset
- * @dev: the device
- */
+/** virtio_broken() - the driver has done what it must not; wait for its reset */
 void virtio_broken(struct virtio_device *dev)
 {
 	dev->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
@@ -65,9 +59,7 @@ static void wake(int fd)
 
 /**
  * virtio_pop() - vq_pop() of a device
- * @dev: the device
  * @queue: which
- * @chain: filled
  *
  * Return: 1 or 0; a broken queue has nothing. A guest that adds faster than it
  * is served gets its turn again, after others had the lock.
@@ -92,7 +84,6 @@ int virtio_pop(struct virtio_device *dev, unsigned int queue,
 
 /**
  * virtio_push() - vq_push() of a device, and an interrupt if one is wanted
- * @dev: the device
  * @queue: which
  * @chain: the request
  * @written: bytes that were filled
@@ -107,10 +98,7 @@ void virtio_push(struct virtio_device *dev, unsigned int queue,
 		pci_msix_raise(&dev->pci, q->vector);
 }
 
-/**
- * virtio_poll_again() - virtio_device.fd has changed
- * @dev: the device
- */
+/** virtio_poll_again() - virtio_device.fd has changed */
 void virtio_poll_again(struct virtio_device *dev)
 {
 	wake(dev->wake_fd);
@@ -154,7 +142,6 @@ static void *serve(void *arg)
 /**
  * virtio_serve_all() - start the threads of devices that have one
  * @host: has all its devices
- * @err: filled on failure
  */
 int virtio_serve_all(struct virtio_host *host, struct err *err)
 {
@@ -408,7 +395,6 @@ static void add_cap(struct virtio_device *dev, u8 type, u32 offset, u32 length)
  * @host: what it shares with others
  * @dev: allocated and cleared; features and configuration are filled in, fd is not yet
  * @ops: what it is
- * @err: filled on failure
  *
  * From here on virtio_remove_all() destroys and frees it, also on failure.
  */
