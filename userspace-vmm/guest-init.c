@@ -116,7 +116,7 @@ static void loopback_up(void)
 }
 
 /* On a terminal, or with no input and its output as it is. */
-static void run(char **argv, const char *term)
+static void run(char *const *argv, const char *term)
 {
 	int fd = open(*term ? "/dev/ttyS0" : "/dev/null", O_RDWR);
 	struct termios t;
@@ -142,7 +142,7 @@ static void run(char **argv, const char *term)
 int main(void)
 {
 	static char text[1 << 20], *strings[2 + ARGS_MAX + 1];
-	static char *shell[] = { "/bin/sh", "-l", NULL };
+	static char *const shell[] = { "/bin/sh", "-l", NULL };
 	int fd = open(ROOTFS_COMMAND, O_RDONLY | O_CLOEXEC), status;
 	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1), at;
 	char **argv = strings + 2;

@@ -19,6 +19,7 @@
 #include "vhost.h"
 
 #define QUEUES 2	/* for what is urgent, and for the rest */
+#define PROGRAM "/usr/lib/qemu/virtiofsd"	/* of Debian 12; others have it in PATH */
 #define PLACE "/tmp"	/* where the daemon sees the directory */
 
 struct fs {
@@ -133,9 +134,11 @@ static int show_directory(void *opaque)
 int fs_create(struct virtio_host *host, const char *arg, struct err *err)
 {
 	struct fs *fs = calloc(1, sizeof(*fs));
-	const char *program = "/usr/lib/qemu/virtiofsd";	/* of Debian 12 */
 	char socket[24];
-	char *argv[] = { NULL, "-f", "-o", "source=" PLACE ",xattr", socket, NULL };
+	char *const argv[] = {
+		access(PROGRAM, X_OK) ? "virtiofsd" : PROGRAM, "-f",
+		"-o", "source=" PLACE ",xattr", socket, NULL,
+	};
 	int listener;
 
 	if (!fs)
@@ -149,7 +152,6 @@ int fs_create(struct virtio_host *host, const char *arg, struct err *err)
 	if (vhost_user_listen(&fs->vhost, &listener, err) < 0)
 		return -1;
 	snprintf(socket, sizeof(socket), "--fd=%d", listener);
-	argv[0] = (char *)(access(program, X_OK) ? "virtiofsd" : program);
 	fs->daemon.prepare = show_directory;
 	fs->daemon.opaque = fs;
 	if (vhost_user_start(&fs->vhost, &fs->daemon, argv, &listener, 1, err) < 0)

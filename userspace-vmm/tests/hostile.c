@@ -122,10 +122,18 @@ static int open_device(struct device *d, const char *name)
 static void w(struct device *d, unsigned int at, unsigned int size, uint64_t value)
 {
 	switch (size) {
-	case 1: d->bar[at] = value; break;
-	case 2: *(volatile uint16_t *)(d->bar + at) = value; break;
-	case 4: *(volatile uint32_t *)(d->bar + at) = value; break;
-	case 8: *(volatile uint64_t *)(d->bar + at) = value; break;
+	case 1:
+		d->bar[at] = value;
+		break;
+	case 2:
+		*(volatile uint16_t *)(d->bar + at) = value;
+		break;
+	case 4:
+		*(volatile uint32_t *)(d->bar + at) = value;
+		break;
+	case 8:
+		*(volatile uint64_t *)(d->bar + at) = value;
+		break;
 	}
 }
 
@@ -325,13 +333,19 @@ static void play(struct device *d)
 	set_msix(d, rnd(2));
 	for (i = 0; i < n; i++) {
 		switch (rnd(10)) {
-		case 0: registers(d); break;
-		case 1: interrupts(d); break;
+		case 0:
+			registers(d);
+			break;
+		case 1:
+			interrupts(d);
+			break;
 		case 2:
 			if (!rnd(4))
 				config_space(d);
 			break;
-		default: requests(d); break;
+		default:
+			requests(d);
+			break;
 		}
 		if (r(d, VIRTIO_PCI_COMMON_STATUS, 1) & VIRTIO_CONFIG_S_NEEDS_RESET) {
 			d->resets++;
