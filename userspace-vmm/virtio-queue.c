@@ -65,7 +65,9 @@ static int walk(struct virtio_queue *q, const struct guest_ram *ram,
 	for (;;) {
 		if (i >= size)
 			return -1;
-		d = *(const volatile struct vring_desc *)&table[i];
+		/* Once; the guest's own table need not be aligned. */
+		memcpy(&d, (const u8 *)table + i * sizeof(d), sizeof(d));
+		atomic_signal_fence(memory_order_seq_cst);
 		if (d.flags & VRING_DESC_F_INDIRECT) {
 			/* No table in a table, and nothing behind one. */
 			if (table != q->desc || (d.flags & VRING_DESC_F_NEXT) ||

@@ -137,6 +137,10 @@ static void test_rings(void)
 	driver_submit(&d, 0, QUEUE_SIZE, 0);
 	ok(driver_wait(&d, 0, 2), "an indirect one");
 	is(driver_used(&d, 0)->ring[1].len, 200, "both parts");
+	memmove(d.ram.host + DRIVER_DATA + 3, table, 48);
+	set_desc(0, DRIVER_DATA + 3, 48, VRING_DESC_F_INDIRECT, 0);
+	driver_submit(&d, 0, QUEUE_SIZE, 0);
+	ok(driver_wait(&d, 0, 3), "one with a table that is not aligned");
 
 	set_desc(0, DRIVER_DATA, 16, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, QUEUE_SIZE);
 	expect_broken("a next one beyond the table");
