@@ -34,6 +34,7 @@
 #define MSIX 0x2000
 #define BAR_SIZE 0x4000
 #define VIRTIO_ID_BALLOON 5
+#define VIRTIO_ID_FS 26
 
 struct device {
 	char name[32];
@@ -42,6 +43,8 @@ struct device {
 	volatile uint8_t *bar;
 	uint8_t *mem;
 	uint64_t gpa[PAGES];
+	unsigned int queues;
+	uint16_t size[QUEUES];
 	unsigned int resets;	/* that it asked for */
 	unsigned int answers;	/* used indices that moved */
 	int alive;		/* it can still be started */
@@ -196,6 +199,26 @@ static void fill_data(struct device *d)
 		fill_desc(d, table + i);
 }
 
+/* A request that is right but for its contents: of a disk, of a file system. */
+static void fill_request(struct device *d, struct vring_desc *desc)
+{
+	uint32_t *head = (uint32_t *)(d->mem + DATA_PAGE * PAGE), len = 16;
+
+	if (d->id == VIRTIO_ID_FS) {
+		len = 40 + 8 * rnd(12);
+		head[0] = len;
+		head[1] = rnd(3) ? rnd(56) : 26;	/* the session's start */
+		head[4] = 1;
+	} else {
+		head[0] = rnd(14);
+		head[2] = rnd(4096);
+	}
+	desc[0] = (struct vring_desc){ d->gpa[DATA_PAGE], len, VRING_DESC_F_NEXT, 1 };
+	desc[1] = (struct vring_desc){ d->gpa[DATA_PAGE + 1], 512 * rnd(9), VRING_DESC_F_NEXT |
+				       (rnd(3) ? VRING_DESC_F_WRITE : 0), 2 };
+	desc[2] = (struct vring_desc){ d->gpa[DATA_PAGE + 2], 1 + rnd(2) * 100, VRING_DESC_F_WRITE, 0 };
+}
+
 /* Interrupts on or off: the flags of the capability. */
 static void set_msix(struct device *d, int on)
 {
@@ -213,7 +236,7 @@ static void set_msix(struct device *d, int on)
 
 static void start(struct device *d)
 {
-	unsigned int queues, q, i, ms;
+	unsigned int q, i, ms;
 	uint64_t features = 0;
 
 	w(d, VIRTIO_PCI_COMMON_STATUS, 1, 0);
@@ -233,11 +256,14 @@ static void start(struct device *d)
 		w(d, VIRTIO_PCI_COMMON_GF, 4, features >> 32 * i);
 	}
 	w(d, VIRTIO_PCI_COMMON_STATUS, 1, 11);
-	queues = r(d, VIRTIO_PCI_COMMON_NUMQ, 2);
-	for (q = 0; q < queues && q < QUEUES; q++) {
+	d->queues = r(d, VIRTIO_PCI_COMMON_NUMQ, 2);
+	if (d->queues > QUEUES)
+		d->queues = QUEUES;
+	for (q = 0; q < d->queues; q++) {
 		memset(d->mem + 3 * q * PAGE, 0, 3 * PAGE);
 		w(d, VIRTIO_PCI_COMMON_Q_SELECT, 2, q);
-		w(d, VIRTIO_PCI_COMMON_Q_SIZE, 2, rnd(16) ? 1U << rnd(9) : rnd(65536));
+		d->size[q] = 1 << rnd(9);
+		w(d, VIRTIO_PCI_COMMON_Q_SIZE, 2, rnd(32) ? d->size[q] : rnd(65536));
 		w(d, VIRTIO_PCI_COMMON_Q_MSIX, 2, rnd(5));
 		for (i = 0; i < 3; i++) {
 			uint64_t at = rnd(32) ? d->gpa[3 * q + i] : address(d, 3 * q + i);
@@ -253,7 +279,7 @@ static void start(struct device *d)
 
 static void requests(struct device *d)
 {
-	unsigned int q = rnd(QUEUES - 1), i, n = 1 + rnd(12);
+	unsigned int q = rnd(d->queues), i, n = 1 + rnd(12);
 	struct vring_desc *desc = (struct vring_desc *)(d->mem + 3 * q * PAGE);
 	struct vring_avail *avail = (struct vring_avail *)(d->mem + (3 * q + 1) * PAGE);
 	volatile struct vring_used *used = (struct vring_used *)(d->mem + (3 * q + 2) * PAGE);
@@ -262,10 +288,15 @@ static void requests(struct device *d)
 	fill_data(d);
 	for (i = 0; i < 8; i++)
 		fill_desc(d, &desc[rnd(16) ? i : rnd(256)]);
-	for (i = 0; i < n; i++)
-		avail->ring[(uint16_t)(avail->idx + i) % 256] = rnd(24) ? rnd(8) : rnd(65536);
+	if (d->id != VIRTIO_ID_BALLOON && rnd(3)) {
+		fill_request(d, desc);
+		n = 1;
+		avail->ring[avail->idx % d->size[q]] = 0;
+	}
+	for (i = 0; n > 1 && i < n; i++)
+		avail->ring[(uint16_t)(avail->idx + i) % d->size[q]] = rnd(24) ? rnd(8) : rnd(65536);
 	avail->flags = rnd(4);
-	__atomic_store_n(&avail->idx, (uint16_t)(avail->idx + (rnd(32) ? n : rnd(65536))),
+	__atomic_store_n(&avail->idx, (uint16_t)(avail->idx + (rnd(32) || n == 1 ? n : rnd(65536))),
 			 __ATOMIC_RELEASE);
 	w(d, NOTIFY + 4 * q, 2, q);
 	usleep(rnd(3) * 500);
@@ -366,6 +397,8 @@ int main(int argc, char **argv)
 		if (*entry->d_name != '.')
 			count += !open_device(&devices[count], entry->d_name);
 	}
+	if (dir)
+		closedir(dir);
 	for (; time(NULL) < end; rounds++)
 		play(&devices[rounds % count]);
 	for (i = 0; i < count; i++) {
