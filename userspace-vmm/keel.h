@@ -118,6 +118,8 @@ int device_open(const char *path, struct err *err);
 
 int parse_size(const char *text, u64 *bytes);
 
+u64 monotonic_ns(void);		/* pm.c */
+
 /* Nobody looks at standard error any more. */
 extern bool fail_to_syslog;
 

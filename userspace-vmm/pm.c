@@ -16,7 +16,8 @@
 #define PM_TMR_HZ	3579545ULL
 #define NSEC_PER_SEC	1000000000ULL
 
-static u64 monotonic_ns(void)
+/** monotonic_ns() - CLOCK_MONOTONIC */
+u64 monotonic_ns(void)
 {
 	struct timespec ts;
 

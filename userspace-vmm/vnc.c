@@ -18,7 +18,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/select.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devices.h"
@@ -27,7 +26,7 @@
 
 #define LIBRARY "libvncserver.so.1"
 
-#define FRAME_MS 40
+#define FRAME_NS 40000000
 #define VIEWER_WAIT_MS 2000	/* for one that does not read */
 #define BLANK_WIDTH 640		/* while the guest shows nothing */
 #define BLANK_HEIGHT 480
@@ -61,7 +60,7 @@ struct display {
 	rfbScreenInfo *screen;
 	struct picture shown;
 	u32 *pixels;		/* of the viewers; NULL: nobody looks */
-	u64 next_frame;		/* when to look for changes again, ms */
+	u64 next_frame;		/* when to look for changes again, ns */
 	int buttons;
 };
 
@@ -224,21 +223,13 @@ static int take_mode(struct display *d)
 	       p.height != was.height;
 }
 
-static u64 now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000ULL + ts.tv_nsec / 1000000;
-}
-
 static void take_changes(struct display *d)
 {
 	u64 pages[VIDEO_PAGES / 64];
 	u32 y, first = 0;
 	int mode;
 
-	d->next_frame = now_ms() + FRAME_MS;
+	d->next_frame = monotonic_ns() + FRAME_NS;
 	mode = take_mode(d);
 	if (mode < 0)
 		return;
@@ -278,7 +269,7 @@ static void *serve(void *arg)
 
 	pthread_setname_np(pthread_self(), "display");
 	for (;;) {
-		struct timeval frame = { .tv_usec = FRAME_MS * 1000 };
+		struct timeval frame = { .tv_usec = FRAME_NS / 1000 };
 		int max = d->listen_fd > d->wake_fd ? d->listen_fd : d->wake_fd;
 		fd_set fds = s->allFds;
 
@@ -291,7 +282,7 @@ static void *serve(void *arg)
 			break;
 		if (FD_ISSET(d->listen_fd, &fds))
 			accept_viewer(d);
-		if (s->clientHead && now_ms() >= d->next_frame)
+		if (s->clientHead && monotonic_ns() >= d->next_frame)
 			take_changes(d);
 		rfb.process(s, 0);
 		if (!s->clientHead && d->pixels) {
