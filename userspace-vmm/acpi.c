@@ -76,6 +76,7 @@ struct PACKED fadt {
 	struct gas x_pm1a_evt_blk, x_pm1b_evt_blk, x_pm1a_cnt_blk, x_pm1b_cnt_blk;
 	struct gas x_pm2_cnt_blk, x_pm_tmr_blk, x_gpe0_blk, x_gpe1_blk;
 };
+
 _Static_assert(sizeof(struct fadt) == 244, "ACPI 5.2.9");
 
 #define MADT_PCAT_COMPAT 1

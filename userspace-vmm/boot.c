@@ -186,7 +186,7 @@ static int load_kernel(struct boot *b, struct boot_state *state, struct err *err
 		const char *name, *magic;
 	} packed[] = {
 		{ "gzip", "\x1f\x8b" },
-		{ "xz", "\xfd" "7zX" },
+		{ "xz", "\xfd\x37zX" },
 		{ "zstd", "\x28\xb5\x2f\xfd" },
 	};
 	size_t i, len;
