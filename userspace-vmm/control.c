@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "display.h"
+#include "jail.h"
 #include "machine.h"
 #include "socket.h"
 
@@ -153,6 +154,7 @@ static int claim(struct control *c, const char *dir, const char *name, bool exac
 	    listen(c->fd, CONTROL_CLIENTS) < 0)
 		return err_sys(err, "cannot make control socket %s", addr.sun_path);
 	memcpy(c->path, addr.sun_path, sizeof(c->path));
+	jail_unlinks(c->path);
 	return 0;
 }
 
@@ -170,6 +172,11 @@ int control_open(struct machine *m, struct err *err)
 
 	c->fd = -1;
 	c->start = time(NULL);
+	/* In a PID namespace /proc is still that of who calls us. */
+	ret = readlink("/proc/self", path, sizeof(path) - 1);
+	path[ret < 0 ? 0 : ret] = '\0';
+	c->pid = ret < 0 ? getpid() : atoi(path);
+	c->statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	for (ret = 0; ret < CONTROL_CLIENTS; ret++)
 		c->client[ret].fd = -1;
 	if (!name && m->cfg->config) {
@@ -214,6 +221,8 @@ void control_close(struct control *c)
 		return;
 	unlink(c->path);
 	close(c->fd);
+	if (c->statm >= 0)
+		close(c->statm);
 	for (i = 0; i < CONTROL_CLIENTS; i++) {
 		if (c->client[i].fd >= 0)
 			drop_client(&c->client[i]);
@@ -221,15 +230,13 @@ void control_close(struct control *c)
 	*c->path = '\0';
 }
 
-static u64 resident_kib(void)
+static u64 resident_kib(int statm)
 {
-	unsigned long size = 0, resident = 0;
-	FILE *f = fopen("/proc/self/statm", "re");
+	unsigned long resident = 0;
+	char text[64] = "";
 
-	if (f && fscanf(f, "%lu %lu", &size, &resident) != 2)
-		resident = 0;
-	if (f)
-		fclose(f);
+	if (pread(statm, text, sizeof(text) - 1, 0) < 0 || sscanf(text, "%*u %lu", &resident) != 1)
+		return 0;
 	return (u64)resident * (getpagesize() / 1024);
 }
 
@@ -248,11 +255,11 @@ static int do_status(struct machine *m, struct err *err)
 	json_object *reply = m->control.reply;
 
 	add_text(reply, "name", m->control.name);
-	add_int(reply, "pid", getpid());
+	add_int(reply, "pid", m->control.pid);
 	add_text(reply, "state", m->paused ? "paused" : "running");
 	add_int(reply, "cpus", m->vcpu_count);
 	add_int(reply, "memory", m->ram.size / KIB);
-	add_int(reply, "resident", resident_kib());
+	add_int(reply, "resident", resident_kib(m->control.statm));
 	add_int(reply, "uptime", time(NULL) - m->control.start);
 	add_text(reply, "device", m->cfg->device);
 	return 0;

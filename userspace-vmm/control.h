@@ -33,6 +33,8 @@ struct control {
 	char name[NAME_MAX_LEN + 1];
 	char path[108];
 	time_t start;
+	pid_t pid;
+	int statm;		/* of /proc */
 	int file;		/* of the request that is served, or -1 */
 	struct json_object *reply;	/* to it, to be filled */
 	int pass_fd;		/* goes with the reply; -1: none */

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "daemon.h"
+#include "jail.h"
 
 #define STOP_MS 5000
 #define STOP_STEP_MS 10
@@ -34,6 +35,10 @@ static void child(const struct daemon *d, char *const argv[], const int *fds,
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
 	    dup2(d->log, STDOUT_FILENO) < 0 || dup2(d->log, STDERR_FILENO) < 0)
 		return;
+	if (jail_helper(d->jails_itself, fds, count) < 0) {
+		dprintf(STDERR_FILENO, "no sandbox: %s\n", strerror(errno));
+		return;
+	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		return;

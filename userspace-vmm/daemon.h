@@ -11,8 +11,9 @@
 
 struct daemon {
 	const char *name;
+	bool jails_itself;	/* set before it starts; see jail_helper() */
 	pid_t pid;		/* 0: it does not run */
-	int pid_fd;		/* to signal it and nobody else */
+	int pid_fd;		/* in the sandbox only what has one can be signalled */
 	int log;		/* what it printed */
 	/* In its process, before the program; -1: it said why. Optional. */
 	int (*prepare)(void *opaque);

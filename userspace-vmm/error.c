@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Errors as one line of text, carried up to main().
+ * Errors as one line of text, carried up to main(), and what prints them.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <syslog.h>
 
 #include "keel.h"
 
@@ -60,4 +61,30 @@ int err_sys(struct err *err, const char *fmt, ...)
 	snprintf(err->text + len, sizeof(err->text) - len, ": %s", strerror(saved));
 	errno = saved;
 	return -1;
+}
+
+const char *command_name = "";
+
+bool fail_to_syslog;
+
+/**
+ * fail() - the one place where an error becomes visible
+ * @status: the exit status
+ * @fmt: printf format: one line that a person can act on
+ *
+ * Return: @status.
+ */
+int fail(int status, const char *fmt, ...)
+{
+	struct err err;
+	va_list ap;
+
+	va_start(ap, fmt);
+	err_vset(&err, fmt, ap);
+	va_end(ap);
+	if (fail_to_syslog)
+		syslog(LOG_ERR, "%s: %s", command_name, err.text);
+	fprintf(stderr, "keel%s%s: %s\n", *command_name ? " " : "", command_name,
+		err.text);
+	return status;
 }

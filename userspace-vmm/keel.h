@@ -100,6 +100,12 @@ struct run_config {
 	bool json;
 	bool detach;
 	bool once;
+	bool no_sandbox;
+	bool jail;
+	const char *jail_user;
+	double cpu_max;
+	u64 memory_max;
+	unsigned int pids_max;
 	const char *root;
 	const char *config;
 	const char *gdb;
@@ -119,6 +125,8 @@ int device_open(const char *path, struct err *err);
 int parse_size(const char *text, u64 *bytes);
 
 u64 monotonic_ns(void);		/* pm.c */
+/* The subcommand at work, for messages. */
+extern const char *command_name;
 
 /* Nobody looks at standard error any more. */
 extern bool fail_to_syslog;

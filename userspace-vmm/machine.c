@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "display.h"
+#include "jail.h"
 #include "machine.h"
 #include "rootfs.h"
 
@@ -523,7 +524,9 @@ static int run_threads(struct machine *m, int signal_fd, struct err *err)
 	unsigned int i;
 	int ret;
 
-	ret = virtio_serve_all(&m->virtio, err);
+	ret = jail_enter(err);
+	if (!ret)
+		ret = virtio_serve_all(&m->virtio, err);
 	if (!ret)
 		ret = display_serve(m->virtio.display, err);
 	/* With --gdb it starts stopped; one that was restored otherwise goes on. */
@@ -531,8 +534,10 @@ static int run_threads(struct machine *m, int signal_fd, struct err *err)
 		ret = m->cfg->gdb ? machine_pause(m, err) : machine_resume(m, err);
 	for (i = 0; i < m->vcpu_count && !ret; i++)
 		ret = vcpu_start(&m->vcpus[i], err);
-	if (!ret)
+	if (!ret) {
+		jail_thread(JAIL_MAIN);
 		ret = wait_for_end(m, signal_fd, err);
+	}
 	if (ret)
 		machine_fail(m, err);
 	if (vcpu_stop_all(m, &stop_err) < 0) {

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <syslog.h>
 #include <unistd.h>
 
 #include "keel.h"
@@ -24,33 +23,6 @@
 #define ROOTFS_APPEND DEFAULT_APPEND " loglevel=1 panic=-1"
 #define DEFAULT_MEM (512 * MIB)
 #define CONFIG_MAX (64 * KIB)
-
-/* The subcommand at work, for messages. */
-static const char *command_name = "";
-
-bool fail_to_syslog;
-
-/**
- * fail() - the one place where an error becomes visible
- * @status: the exit status
- * @fmt: printf format: one line that a person can act on
- *
- * Return: @status.
- */
-int fail(int status, const char *fmt, ...)
-{
-	struct err err;
-	va_list ap;
-
-	va_start(ap, fmt);
-	err_vset(&err, fmt, ap);
-	va_end(ap);
-	if (fail_to_syslog)
-		syslog(LOG_ERR, "%s: %s", command_name, err.text);
-	fprintf(stderr, "keel%s%s: %s\n", *command_name ? " " : "", command_name,
-		err.text);
-	return status;
-}
 
 /**
  * parse_size() - read a size such as 512, 512M or 2G
@@ -139,6 +111,26 @@ static int set_cpus(struct run_config *cfg, size_t field, const char *arg)
 static int set_seconds(struct run_config *cfg, size_t field, const char *arg)
 {
 	return parse_number(arg, 0.001, 1e9, &cfg->timeout);
+}
+
+static int set_cpu_max(struct run_config *cfg, size_t field, const char *arg)
+{
+	return parse_number(arg, 0.01, 10000, &cfg->cpu_max);
+}
+
+static int set_memory_max(struct run_config *cfg, size_t field, const char *arg)
+{
+	return parse_size(arg, &cfg->memory_max) < 0 || cfg->memory_max < MIB ? -1 : 0;
+}
+
+static int set_pids_max(struct run_config *cfg, size_t field, const char *arg)
+{
+	double n;
+
+	if (parse_number(arg, 1, 1U << 22, &n) < 0)
+		return -1;
+	cfg->pids_max = n;
+	return cfg->pids_max == n ? 0 : -1;
 }
 
 static int set_serial(struct run_config *cfg, size_t field, const char *arg)
@@ -233,6 +225,18 @@ static const struct option_row {
 	  set_seconds, 0, "give a number of seconds" },
 	{ MACHINE, 0, "detach", NULL, "in the background; keel console shows its serial port",
 	  FLAG(detach) },
+	{ MACHINE, 0, "jail", NULL, "as root: namespaces, an empty root, another user, limits",
+	  FLAG(jail) },
+	{ MACHINE, 0, "jail-user", "USER", "a name or number [one that is nobody else's]",
+	  TEXT(jail_user) },
+	{ MACHINE, 0, "cpu-max", "CPUS", "the time of so many CPUs, for instance 1.5",
+	  set_cpu_max, 0, "give a number of CPUs from 0.01 on" },
+	{ MACHINE, 0, "memory-max", "SIZE", "all memory, that of the guest included",
+	  set_memory_max, 0, "give a size from 1M on" },
+	{ MACHINE, 0, "pids-max", "N", "threads and processes",
+	  set_pids_max, 0, "give a number from 1 to 4194304" },
+	{ MACHINE, 0, "no-sandbox", NULL, "for debugging: confine nothing",
+	  FLAG(no_sandbox) },
 	{ MACHINE, 0, "gdb", "WHERE", "wait for gdb on a TCP port of localhost or a unix socket",
 	  TEXT(gdb) },
 	{ RUN, 0, "config", "FILE", "a file of such options, as OPTION = VALUE",

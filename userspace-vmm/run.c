@@ -7,8 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "jail.h"
 #include "machine.h"
 #include "rootfs.h"
 
@@ -68,17 +71,26 @@ static int detach_start(int *status)
 	return -1;
 }
 
-/* The machine is there: say its name, and let go of whoever started it. */
-static int detach_ready(int report, const char *name, struct err *err)
+/* Let go of whoever started the machine. */
+static void let_go(void)
 {
 	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	if (fd < 0 || printf("%s\n", name) < 0 || fflush(stdout))
-		return err_sys(err, "cannot write the machine's name");
 	dup2(fd, STDIN_FILENO);
 	dup2(fd, STDOUT_FILENO);
 	dup2(fd, STDERR_FILENO);
 	fail_to_syslog = true;
+	/* Later neither the log nor what tells local time can be opened. */
+	openlog("keel", LOG_NDELAY, LOG_USER);
+	tzset();
+}
+
+/* The machine is there: say its name. */
+static int detach_ready(int report, const char *name, struct err *err)
+{
+	if (printf("%s\n", name) < 0 || fflush(stdout))
+		return err_sys(err, "cannot write the machine's name");
+	let_go();
 	if (write(report, "", 1) != 1)
 		return err_sys(err, "who started the machine is gone");
 	close(report);
@@ -96,6 +108,7 @@ int cmd_run(struct run_config *cfg)
 	struct err err;
 	int ret, status, report = -1;
 	unsigned int i;
+	pid_t pid;
 
 	if (cfg->restore && snapshot_open(cfg, &err) < 0)
 		return fail(EXIT_FAIL, "%s", err.text);
@@ -107,6 +120,16 @@ int cmd_run(struct run_config *cfg)
 		report = detach_start(&status);
 		if (report < 0)
 			return status;
+	}
+	pid = jail_start(cfg, &err);
+	if (pid < 0)
+		return fail(EXIT_FAIL, "%s", err.text);
+	if (pid) {
+		if (cfg->detach) {
+			close(report);
+			let_go();
+		}
+		return jail_wait(pid);
 	}
 	ret = machine_create(&m, cfg, &err);
 	if (!ret && cfg->detach)

@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "jail.h"
 #include "socket.h"
 
 union address {
@@ -63,6 +64,8 @@ int listen_local(const char *option, const char *where, struct err *err)
 			close(fd);
 		return -1;
 	}
+	if (!port)
+		jail_unlinks(where);
 	return fd;
 }
 

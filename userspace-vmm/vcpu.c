@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "jail.h"
 #include "machine.h"
 
 #define KICK_SIGNAL SIGRTMIN
@@ -208,6 +209,7 @@ static void *vcpu_thread(void *arg)
 	sigemptyset(&kick);
 	sigaddset(&kick, KICK_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+	jail_thread(JAIL_VCPU);
 
 	for (;;) {
 		/*

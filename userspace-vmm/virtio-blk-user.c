@@ -74,6 +74,7 @@ static int create_layer(struct blk_user *b, const struct disk *disk, struct err 
 	char path[4096], layer[64];
 	char *base = realpath(disk->path, NULL);
 	struct daemon img = { 0 };
+	int fds[2] = { -1, b->file };
 	int ret;
 
 	if (disk->layer) {
@@ -84,6 +85,7 @@ static int create_layer(struct blk_user *b, const struct disk *disk, struct err 
 		if (b->layer >= 0)
 			unlink(path);
 	}
+	fds[0] = b->layer;
 	snprintf(layer, sizeof(layer), "/proc/self/fd/%d", b->layer);
 	if (b->layer < 0 || !base) {
 		ret = err_sys(err, "cannot create the overlay %s",
@@ -92,7 +94,7 @@ static int create_layer(struct blk_user *b, const struct disk *disk, struct err 
 		char *const argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-b", base,
 				 "-F", (char *)format, layer, NULL };
 
-		ret = daemon_start(&img, argv, &b->layer, 1, err);
+		ret = daemon_start(&img, argv, fds, 2, err);
 		if (!ret)
 			ret = daemon_wait(&img, err);
 	}

@@ -16,6 +16,7 @@
 
 #include "devices.h"
 #include "disk.h"
+#include "jail.h"
 
 #define SECTOR 512
 #define RANGE_SECTORS (1U << 21)	/* discard 1 GiB at once */
@@ -292,7 +293,15 @@ static const struct virtio_device_ops ops = {
 
 static int open_ring(struct blk *blk, struct err *err)
 {
-	int ret = io_uring_queue_init(VQ_SIZE, &blk->ring, 0);
+	/*
+	 * No filter sees what is asked of the ring, so it takes what is asked
+	 * here and nothing else.
+	 */
+	static const u8 used[] = { IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC,
+				   IORING_OP_FALLOCATE };
+	struct io_uring_restriction only[ARRAY_SIZE(used)] = { 0 };
+	int ret = io_uring_queue_init(VQ_SIZE, &blk->ring, IORING_SETUP_R_DISABLED);
+	size_t i;
 
 	if (ret < 0) {
 		errno = -ret;
@@ -302,11 +311,23 @@ static int open_ring(struct blk *blk, struct err *err)
 	blk->dev.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (blk->dev.fd < 0)
 		return err_sys(err, "cannot create an eventfd");
+	for (i = 0; i < ARRAY_SIZE(used); i++) {
+		only[i].opcode = IORING_RESTRICTION_SQE_OP;
+		only[i].sqe_op = used[i];
+	}
 	ret = io_uring_register_eventfd(&blk->ring, blk->dev.fd);
+	if (!ret && !jail_off())
+		ret = io_uring_register(blk->ring.ring_fd, IORING_REGISTER_RESTRICTIONS, only,
+					ARRAY_SIZE(only));
+	if (!ret)
+		ret = io_uring_register(blk->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 	if (ret < 0) {
 		errno = -ret;
 		return err_sys(err, "disk: io_uring");
 	}
+#ifdef KEEL_TEST_HOOK
+	jail_ring = &blk->ring;
+#endif
 	blk->requests = calloc(VQ_SIZE, sizeof(*blk->requests));
 	if (!blk->requests)
 		return err_sys(err, "disk: requests");

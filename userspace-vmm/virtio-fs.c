@@ -153,6 +153,7 @@ int fs_create(struct virtio_host *host, const char *arg, struct err *err)
 		return -1;
 	snprintf(socket, sizeof(socket), "--fd=%d", listener);
 	fs->daemon.prepare = show_directory;
+	fs->daemon.jails_itself = true;
 	fs->daemon.opaque = fs;
 	if (vhost_user_start(&fs->vhost, &fs->daemon, argv, &listener, 1, err) < 0)
 		return -1;

@@ -13,6 +13,7 @@
 #include <linux/pci_regs.h>
 #include <linux/virtio_pci.h>
 
+#include "jail.h"
 #include "virtio.h"
 
 #define VENDOR_VIRTIO		0x1af4
@@ -111,6 +112,7 @@ static void *serve(void *arg)
 	unsigned int i, n = dev->ops->queues;
 	u64 count;
 
+	jail_thread(JAIL_DEVICE);
 	pthread_mutex_lock(&dev->lock);
 	while (!dev->quit) {
 		for (i = 0; i < n; i++)

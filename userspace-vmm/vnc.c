@@ -22,6 +22,7 @@
 
 #include "devices.h"
 #include "display.h"
+#include "jail.h"
 #include "socket.h"
 
 #define LIBRARY "libvncserver.so.1"
@@ -268,6 +269,7 @@ static void *serve(void *arg)
 	rfbScreenInfo *s = d->screen;
 
 	pthread_setname_np(pthread_self(), "display");
+	jail_thread(JAIL_DISPLAY);
 	for (;;) {
 		struct timeval frame = { .tv_usec = FRAME_NS / 1000 };
 		int max = d->listen_fd > d->wake_fd ? d->listen_fd : d->wake_fd;
