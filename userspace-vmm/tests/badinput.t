@@ -122,6 +122,11 @@ for t in 0 -1 x 1x nan inf 1e99; do
 	check 2 '^keel run: --timeout .*: give a number' "--timeout $t" \
 		$run --kernel "$tmp/good" --timeout "$t"
 done
+check 2 '^keel run: --cpu-max 0: give' 'no CPU time' $run --kernel "$tmp/good" --cpu-max 0
+check 2 '^keel run: --memory-max 1K: give' 'no memory' $run --kernel "$tmp/good" --memory-max 1K
+check 2 '^keel run: --pids-max x: give' 'no number of threads' $run --kernel "$tmp/good" --pids-max x
+check 1 '^keel run: --jail-user.* need --jail$' 'limits without a jail' \
+	$run --kernel "$tmp/good" --cpu-max 1
 check 2 '^keel run: --cpus .*new.line' 'newline in an argument' \
 	$run --kernel "$tmp/good" --cpus "$name"
 for s in x file: tcp; do
