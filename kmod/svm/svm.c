@@ -412,17 +412,17 @@ static void segment_to_vmcb(struct vmcb_seg *to, const struct kvm_segment *from)
 	to->selector = from->selector;
 	to->base = from->base;
 	to->limit = from->limit;
-	to->attrib = 0;
+	/* a null SS keeps the CPL; some take it from here, not from the VMCB's own field */
+	to->attrib = (from->dpl & 3) << SVM_SELECTOR_DPL_SHIFT;
 	if (from->unusable)
 		return;
-	to->attrib = (from->type & SVM_SELECTOR_TYPE_MASK) |
-		     (from->s & 1) << SVM_SELECTOR_S_SHIFT |
-		     (from->dpl & 3) << SVM_SELECTOR_DPL_SHIFT |
-		     (from->present & 1) << SVM_SELECTOR_P_SHIFT |
-		     (from->avl & 1) << SVM_SELECTOR_AVL_SHIFT |
-		     (from->l & 1) << SVM_SELECTOR_L_SHIFT |
-		     (from->db & 1) << SVM_SELECTOR_DB_SHIFT |
-		     (from->g & 1) << SVM_SELECTOR_G_SHIFT;
+	to->attrib |= (from->type & SVM_SELECTOR_TYPE_MASK) |
+		      (from->s & 1) << SVM_SELECTOR_S_SHIFT |
+		      (from->present & 1) << SVM_SELECTOR_P_SHIFT |
+		      (from->avl & 1) << SVM_SELECTOR_AVL_SHIFT |
+		      (from->l & 1) << SVM_SELECTOR_L_SHIFT |
+		      (from->db & 1) << SVM_SELECTOR_DB_SHIFT |
+		      (from->g & 1) << SVM_SELECTOR_G_SHIFT;
 }
 
 static void segment_from_vmcb(struct kvm_segment *to, const struct vmcb_seg *from)
