@@ -338,10 +338,10 @@ int display_create(struct virtio_host *host, const char *arg, struct err *err)
 		return err_set(err, "--display %s: a machine has one", arg);
 	if (!strncmp(arg, "vnc=", 4) && arg[4])
 		snprintf(path, sizeof(path), "%s", arg + 4);
-	else if (strcmp(arg, "vnc"))
-		return err_set(err, "--display %s: give vnc, or vnc=ADDRESS", arg);
-	else
+	else if (!strcmp(arg, "vnc"))
 		snprintf(path, sizeof(path), "%.*s.vnc", (int)(strlen(host->socket) - 5), host->socket);
+	else
+		return err_set(err, "--display %s: give vnc, or vnc=ADDRESS", arg);
 	if (strspn(path, "0123456789") != strlen(path) && !strchr(path, '/'))
 		return err_set(err, "--display %s: give a TCP port of this machine, or the path of a socket; from elsewhere, go through ssh -L",
 			       arg);
