@@ -541,7 +541,7 @@ static void vmx_fill_l1d(const char *pages)
 
 	for (i = 0; i < size; i += PAGE_SIZE)
 		READ_ONCE(pages[i]);
-	rmb();
+	rmb();	/* these before those, which could else be started early */
 	for (i = 0; i < size; i += 64)
 		READ_ONCE(pages[i]);
 	/* No load below may be started before these are done. */
