@@ -41,7 +41,7 @@ static int tap_ok(int ok, const char *file, int line, const char *fmt, ...)
 		printf("# got %#llx, want %#llx\n", got_, want_);	\
 } while (0)
 
-static char tap_dir_name[] = "/tmp/keel-test-XXXXXX";
+static char tap_dir_name[32] = "/tmp/keel-test-XXXXXX";
 
 static void tap_dir_remove(int signal)
 {
