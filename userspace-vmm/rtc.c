@@ -17,6 +17,8 @@ enum {
 	REG_WEEKDAY, REG_DAY, REG_MONTH, REG_YEAR, REG_A, REG_B, REG_C, REG_D,
 };
 
+#define LATE_SECONDS	600	/* a busy host, or a pause; more is a clock that was set */
+
 #define REG_A_UIP	0x80
 #define REG_B_SET	0x80
 #define REG_B_ALARM	0x20
@@ -82,10 +84,14 @@ static unsigned int decode_hour(const struct rtc *rtc, u8 value)
 	       (value & HOUR_PM ? 12 : 0);
 }
 
-/* Fill the time registers from the clock, unless the guest is setting it. */
-static void latch_time(struct rtc *rtc)
+static time_t guest_now(const struct rtc *rtc)
 {
-	time_t now = rtc->now() + rtc->offset;
+	return rtc->now() + rtc->offset;
+}
+
+/* Fill the time registers, unless the guest is setting them. */
+static void latch(struct rtc *rtc, time_t now)
+{
 	struct tm tm;
 
 	if ((rtc->cmos[REG_B] & REG_B_SET) || !gmtime_r(&now, &tm))
@@ -98,6 +104,11 @@ static void latch_time(struct rtc *rtc)
 	rtc->cmos[REG_MONTH] = encode(rtc, tm.tm_mon + 1);
 	rtc->cmos[REG_YEAR] = encode(rtc, tm.tm_year % 100);
 	rtc->cmos[RTC_CENTURY] = encode(rtc, 19 + tm.tm_year / 100);
+}
+
+static void latch_time(struct rtc *rtc)
+{
+	latch(rtc, guest_now(rtc));
 }
 
 /* The guest has written the time registers: remember how far off that is. */
@@ -133,6 +144,8 @@ static void update_irq(struct rtc *rtc)
 	if (level != rtc->line)
 		irq_set(&rtc->irq, level);
 	rtc->line = level;
+	if (enabled && !rtc->armed)
+		rtc->ticked = guest_now(rtc);
 	if (rtc->arm && rtc->armed != (bool)enabled)
 		rtc->arm(rtc->opaque, enabled);
 	rtc->armed = enabled;
@@ -144,18 +157,23 @@ static bool alarm_part(const struct rtc *rtc, u8 alarm, u8 time)
 	       rtc->cmos[alarm] == rtc->cmos[time];
 }
 
-/** rtc_tick() - a second has begun */
+/** rtc_tick() - a second has begun, or more since the last call: an alarm is not missed */
 void rtc_tick(struct rtc *rtc)
 {
+	time_t now, at;
+
 	pthread_mutex_lock(&rtc->lock);
-	if (!(rtc->cmos[REG_B] & REG_B_SET)) {
-		latch_time(rtc);
+	now = guest_now(rtc);
+	at = rtc->ticked < now && rtc->ticked > now - LATE_SECONDS ? rtc->ticked + 1 : now;
+	for (; at <= now && !(rtc->cmos[REG_B] & REG_B_SET); at++) {
+		latch(rtc, at);
 		rtc->cmos[REG_C] |= REG_B_UPDATE;
 		if (alarm_part(rtc, REG_SECONDS_ALARM, REG_SECONDS) &&
 		    alarm_part(rtc, REG_MINUTES_ALARM, REG_MINUTES) &&
 		    alarm_part(rtc, REG_HOURS_ALARM, REG_HOURS))
 			rtc->cmos[REG_C] |= REG_B_ALARM;
 	}
+	rtc->ticked = now;
 	update_irq(rtc);
 	pthread_mutex_unlock(&rtc->lock);
 }

@@ -22,6 +22,7 @@ struct rtc {
 	time_t offset;		/* guest's time minus the host's */
 	bool line;
 	bool armed;		/* rtc_tick() is wanted every second */
+	time_t ticked;		/* the guest's second of the last one */
 
 	struct irq_line irq;	/* set at creation */
 	void (*arm)(void *opaque, bool on);

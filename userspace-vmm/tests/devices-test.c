@@ -119,6 +119,11 @@ static void test_rtc_interrupts(struct rtc *rtc)
 	rtc_tick(rtc);
 	ok(line, "an alarm");
 	is(cmos(0x0c), 0xb0, "and says so");
+	set_cmos(0x01, 0x01);
+	fake_time += 10;		/* 12:35:08 */
+	rtc_tick(rtc);
+	ok(line, "an alarm while nobody ticked");
+	is(cmos(0x0c), 0xb0, "and says so");
 	fake_time += 3600;
 	rtc_tick(rtc);
 	ok(!line, "the hour does not match");
