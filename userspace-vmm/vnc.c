@@ -12,7 +12,6 @@
 #include <linux/input.h>
 #include <rfb/keysym.h>
 #include <rfb/rfb.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -365,16 +364,10 @@ int display_create(struct virtio_host *host, const char *arg, struct err *err)
  */
 int display_serve(struct display *d, struct err *err)
 {
-	sigset_t all, old;
-
 	if (!d)
 		return 0;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	errno = pthread_create(&d->thread, NULL, serve, d);
-	d->serving = !errno;
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return d->serving ? 0 : err_sys(err, "cannot start a thread for the display");
+	d->serving = !device_thread(&d->thread, serve, d, "the display", err);
+	return d->serving ? 0 : -1;
 }
 
 /**
