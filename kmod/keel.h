@@ -257,6 +257,7 @@ struct keel_vcpu {
 	struct kvm_run *run;			/* [C] shared with userspace: hostile */
 	void *pio_page;				/* [C] shared with userspace: hostile */
 	struct keel_io io;			/* [O] */
+	int bus_at[KEEL_NR_BUSES];		/* [O] where the last access was, in its array */
 	struct keel_exit exit;			/* [O] the last exit, decoded */
 	sigset_t sigset;			/* [O] KVM_SET_SIGNAL_MASK */
 	bool sigset_active;			/* [O] */

@@ -129,18 +129,32 @@ void keel_bus_destroy(struct keel_vm *vm)
 
 /* ---- readers ---- */
 
+/* upper_bound(), which most often is what it was for this vCPU the last time. */
+static int vcpu_upper_bound(struct keel_vcpu *vcpu, const struct keel_bus *bus, int id,
+			    gpa_t addr)
+{
+	int at = vcpu->bus_at[id];
+
+	if (at > bus->nr || (at && bus->range[at - 1].addr > addr) ||
+	    (at < bus->nr && bus->range[at].addr <= addr)) {
+		at = upper_bound(bus, addr);
+		vcpu->bus_at[id] = at;
+	}
+	return at;
+}
+
 /* @write or @read, the other is NULL. */
-static int bus_access(struct keel_vm *vm, int id, gpa_t addr, int len,
+static int bus_access(struct keel_vcpu *vcpu, int id, gpa_t addr, int len,
 		      const void *write, void *read)
 {
 	const struct keel_bus_range *r;
 	const struct keel_bus *bus;
 	int i, ret = -EOPNOTSUPP;
 
-	bus = srcu_dereference(vm->bus[id], &vm->srcu);
+	bus = srcu_dereference(vcpu->vm->bus[id], &vcpu->vm->srcu);
 	if (!bus)
 		return ret;
-	for (i = upper_bound(bus, addr) - 1; i >= 0 && ret == -EOPNOTSUPP; i--) {
+	for (i = vcpu_upper_bound(vcpu, bus, id, addr) - 1; i >= 0 && ret == -EOPNOTSUPP; i--) {
 		r = &bus->range[i];
 		if (addr - r->addr > bus->max_len)
 			break;
@@ -159,7 +173,7 @@ int keel_pio_read(struct keel_vcpu *vcpu, u16 port, int len, void *data)
 {
 	struct keel_vm *vm = vcpu->vm;
 	int idx = srcu_read_lock(&vm->srcu);
-	int ret = bus_access(vm, KEEL_BUS_PIO, port, len, NULL, data);
+	int ret = bus_access(vcpu, KEEL_BUS_PIO, port, len, NULL, data);
 
 	srcu_read_unlock(&vm->srcu, idx);
 	return ret;
@@ -169,7 +183,7 @@ int keel_pio_write(struct keel_vcpu *vcpu, u16 port, int len, const void *data)
 {
 	struct keel_vm *vm = vcpu->vm;
 	int idx = srcu_read_lock(&vm->srcu);
-	int ret = bus_access(vm, KEEL_BUS_PIO, port, len, data, NULL);
+	int ret = bus_access(vcpu, KEEL_BUS_PIO, port, len, data, NULL);
 
 	if (ret && keel_coalesced_write(vm, true, port, len, data))
 		ret = 0;
@@ -185,7 +199,7 @@ int keel_mmio_read(struct keel_vcpu *vcpu, gpa_t gpa, int len, void *data)
 	if (keel_lapic_mmio(vcpu, gpa, len, data, false))
 		return 0;
 	idx = srcu_read_lock(&vm->srcu);
-	ret = bus_access(vm, KEEL_BUS_MMIO, gpa, len, NULL, data);
+	ret = bus_access(vcpu, KEEL_BUS_MMIO, gpa, len, NULL, data);
 	srcu_read_unlock(&vm->srcu, idx);
 	return ret;
 }
@@ -198,7 +212,7 @@ int keel_mmio_write(struct keel_vcpu *vcpu, gpa_t gpa, int len, const void *data
 	if (keel_lapic_mmio(vcpu, gpa, len, (void *)data, true))
 		return 0;
 	idx = srcu_read_lock(&vm->srcu);
-	ret = bus_access(vm, KEEL_BUS_MMIO, gpa, len, data, NULL);
+	ret = bus_access(vcpu, KEEL_BUS_MMIO, gpa, len, data, NULL);
 	if (ret && keel_coalesced_write(vm, false, gpa, len, data))
 		ret = 0;
 	srcu_read_unlock(&vm->srcu, idx);
