@@ -363,21 +363,27 @@ void keel_pic_outb(struct keel_pic *pic, u16 port, u8 value)
 	pic_unlock(pic, flags);
 }
 
+static u8 read_register(const struct kvm_pic_state *s, u16 port)
+{
+	if (port >= 0x4d0)
+		return READ_ONCE(s->elcr);
+	if (port & 1)
+		return READ_ONCE(s->imr);
+	return READ_ONCE(s->read_reg_select) ? READ_ONCE(s->isr) : READ_ONCE(s->irr);
+}
+
+/* A register is one byte, and only a poll changes any: other reads take no lock. */
 u8 keel_pic_inb(struct keel_pic *pic, u16 port)
 {
-	unsigned long flags = pic_lock(pic);
 	int unit = port_unit(port);
-	struct kvm_pic_state *s = &pic->unit[unit];
+	const struct kvm_pic_state *s = &pic->unit[unit];
+	unsigned long flags;
 	u8 value;
 
-	if (port >= 0x4d0)
-		value = s->elcr;
-	else if (s->poll)
-		value = poll(pic, unit);
-	else if (port & 1)
-		value = s->imr;
-	else
-		value = s->read_reg_select ? s->isr : s->irr;
+	if (port >= 0x4d0 || !READ_ONCE(s->poll))
+		return read_register(s, port);
+	flags = pic_lock(pic);
+	value = s->poll ? poll(pic, unit) : read_register(s, port);
 	update(pic);
 	pic_unlock(pic, flags);
 	return value;
