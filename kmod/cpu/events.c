@@ -337,6 +337,8 @@ void keel_events_inject(struct keel_vcpu *vcpu)
 	}
 
 	if (vcpu->lapic && keel_irq_pending(vcpu) >= 0) {
+		bool waits = true;
+
 		if (!taken && keel_irq_allowed(vcpu)) {
 			int vector = keel_irq_ack(vcpu);
 
@@ -347,8 +349,9 @@ void keel_events_inject(struct keel_vcpu *vcpu)
 				ev->interrupt.vector = vector;
 				inject_interrupt(vcpu);
 			}
+			waits = keel_irq_pending(vcpu) >= 0;
 		}
-		if (keel_irq_pending(vcpu) >= 0)
+		if (waits)
 			keel_backend->irq_window(vcpu, true);
 	} else if (ev->want_irq_window) {
 		keel_backend->irq_window(vcpu, true);

@@ -129,7 +129,7 @@ u64 keel_lapic_tsc_deadline(struct keel_vcpu *vcpu, bool host)
 	vector = keel_lapic_reg(l, APIC_LVTT) & APIC_VECTOR_MASK;
 	/* see deadline_fire() */
 	if (smp_load_acquire(&l->timer.expired) &&
-	    !(host && keel_lapic_test_vec(l, APIC_IRR, vector)))
+	    !(host && test_bit(vector, l->irr)))
 		return 0;
 	return READ_ONCE(l->timer.deadline);
 }

@@ -44,10 +44,10 @@ static int accept_vector(struct keel_lapic *l, u8 vector, bool level)
 	if (vector < 16)
 		return 0;
 	if (level)
-		set_bit(vector & 31, keel_lapic_vec(l, APIC_TMR, vector));
+		set_bit(vector, l->tmr);
 	else
-		clear_bit(vector & 31, keel_lapic_vec(l, APIC_TMR, vector));
-	if (test_and_set_bit(vector & 31, keel_lapic_vec(l, APIC_IRR, vector)))
+		clear_bit(vector, l->tmr);
+	if (test_and_set_bit(vector, l->irr))
 		return 0;
 	lapic_kick(l);
 	return 1;
@@ -111,15 +111,15 @@ void keel_lapic_local(struct keel_lapic *l, u32 lvt)
 
 /* ---- priorities ---- */
 
-static int highest(const struct keel_lapic *l, u32 reg)
+static int highest(const unsigned long *vectors)
 {
-	u32 word;
 	int i;
 
-	for (i = 7; i >= 0; i--) {
-		word = keel_lapic_reg(l, reg + i * 0x10);
+	for (i = BITS_TO_LONGS(256) - 1; i >= 0; i--) {
+		unsigned long word = READ_ONCE(vectors[i]);
+
 		if (word)
-			return i * 32 + __fls(word);
+			return i * BITS_PER_LONG + __fls(word);
 	}
 	return -1;
 }
@@ -128,7 +128,7 @@ static int highest(const struct keel_lapic *l, u32 reg)
 static u32 processor_priority(const struct keel_lapic *l)
 {
 	u32 tpr = keel_lapic_reg(l, APIC_TASKPRI) & APIC_TPRI_MASK;
-	int isr = highest(l, APIC_ISR);
+	int isr = highest(l->isr);
 
 	if (isr < 0 || (tpr & 0xf0) >= (isr & 0xf0))
 		return tpr;
@@ -145,7 +145,7 @@ int keel_lapic_pending(struct keel_lapic *l)
 
 	if (!keel_lapic_hw_enabled(l))
 		return -1;
-	irr = highest(l, APIC_IRR);
+	irr = highest(l->irr);
 	if (irr < 0 || (irr & 0xf0) <= (processor_priority(l) & 0xf0))
 		return -1;
 	return irr;
@@ -154,13 +154,13 @@ int keel_lapic_pending(struct keel_lapic *l)
 /* The guest takes @vector, which keel_lapic_pending() found. */
 static void lapic_ack(struct keel_lapic *l, u8 vector)
 {
-	clear_bit(vector & 31, keel_lapic_vec(l, APIC_IRR, vector));
-	__set_bit(vector & 31, keel_lapic_vec(l, APIC_ISR, vector));
+	clear_bit(vector, l->irr);
+	__set_bit(vector, l->isr);
 }
 
 static void eoi_broadcast(struct keel_lapic *l, u8 vector)
 {
-	bool level = keel_lapic_test_vec(l, APIC_TMR, vector);
+	bool level = test_bit(vector, l->tmr);
 	struct keel_vm *vm = l->vcpu->vm;
 	struct keel_ioapic *ioapic = vm->ioapic;
 
@@ -176,17 +176,17 @@ static void eoi_broadcast(struct keel_lapic *l, u8 vector)
 /* Less stands in the way of what waits in IRR, if anything does. */
 static void priority_fell(struct keel_lapic *l)
 {
-	if (highest(l, APIC_IRR) >= 0)
+	if (highest(l->irr) >= 0)
 		keel_request(l->vcpu, KEEL_REQ_EVENT);
 }
 
 static void end_of_interrupt(struct keel_lapic *l)
 {
-	int vector = highest(l, APIC_ISR);
+	int vector = highest(l->isr);
 
 	if (vector < 0)
 		return;
-	__clear_bit(vector & 31, keel_lapic_vec(l, APIC_ISR, vector));
+	__clear_bit(vector, l->isr);
 	eoi_broadcast(l, vector);
 }
 
@@ -225,8 +225,8 @@ void keel_pv_eoi_offer(struct keel_vcpu *vcpu)
 	 * What waits has to be injected after the EOI. What comes later makes
 	 * the vCPU look at its events, and so settles.
 	 */
-	vector = highest(l, APIC_ISR);
-	if (vector < 0 || highest(l, APIC_IRR) >= 0 || eoi_matters(l, vector))
+	vector = highest(l->isr);
+	if (vector < 0 || highest(l->irr) >= 0 || eoi_matters(l, vector))
 		return;
 	if (!keel_guest_write(vcpu, pv_eoi_gpa(vcpu), &on, sizeof(on)))
 		vcpu->pv.eoi_offered = true;
@@ -574,10 +574,32 @@ void keel_lapic_write(struct keel_lapic *l, u32 reg, u32 value)
 	}
 }
 
+/* Eight registers of 32 vectors each, 16 bytes apart, for each of these. */
+static unsigned long *vectors_of(struct keel_lapic *l, u32 reg)
+{
+	switch (reg & ~0x7f) {
+	case APIC_ISR:
+		return l->isr;
+	case APIC_TMR:
+		return l->tmr;
+	default:
+		return l->irr;
+	}
+}
+
+static u32 vectors_reg(struct keel_lapic *l, u32 reg)
+{
+	u8 first = (reg & 0x70) << 1;
+
+	return READ_ONCE(vectors_of(l, reg)[first / BITS_PER_LONG]) >> first % BITS_PER_LONG;
+}
+
 u32 keel_lapic_read(struct keel_lapic *l, u32 reg)
 {
 	keel_pv_eoi_settle(l->vcpu);
 	switch (reg) {
+	case APIC_ISR ... APIC_IRR + 0x70:
+		return vectors_reg(l, reg);
 	case APIC_PROCPRI:
 		return processor_priority(l);
 	case APIC_TMCCT:
@@ -783,10 +805,13 @@ static u32 state_value(const struct kvm_lapic_state *s, u32 reg)
 int keel_lapic_get_state(struct keel_vcpu *vcpu, struct kvm_lapic_state *s)
 {
 	struct keel_lapic *l = vcpu->lapic;
+	u32 reg;
 
 	if (!l)
 		return -EINVAL;
 	memcpy(s->regs, l->regs, sizeof(s->regs));
+	for (reg = APIC_ISR; reg < APIC_ESR; reg += 0x10)
+		*state_reg(s, reg) = vectors_reg(l, reg);
 	*state_reg(s, APIC_TMCCT) = keel_lapic_timer_count(l);
 	*state_reg(s, APIC_PROCPRI) = processor_priority(l);
 	if (keel_lapic_x2(l) && !vcpu->vm->x2apic_32bit_ids)
@@ -797,10 +822,14 @@ int keel_lapic_get_state(struct keel_vcpu *vcpu, struct kvm_lapic_state *s)
 /* Also vectors 0 to 15, whose priority is too low to be ever delivered: as KVM. */
 static void set_vectors(struct keel_lapic *l, const struct kvm_lapic_state *s, u32 reg)
 {
+	unsigned long *vectors = vectors_of(l, reg), low, high;
 	int i;
 
-	for (i = 0; i < 8; i++)
-		keel_lapic_put_reg(l, reg + i * 0x10, state_value(s, reg + i * 0x10));
+	for (i = 0; i < BITS_TO_LONGS(256); i++, reg += 0x20) {
+		low = state_value(s, reg);
+		high = state_value(s, reg + 0x10);
+		WRITE_ONCE(vectors[i], high << 32 | low);
+	}
 }
 
 int keel_lapic_set_state(struct keel_vcpu *vcpu, const struct kvm_lapic_state *s)
@@ -866,7 +895,10 @@ void keel_lapic_reset(struct keel_vcpu *vcpu, bool init)
 
 	id = keel_lapic_reg(l, APIC_ID);
 	keel_lapic_timer_reset(l);
-	memset(l->regs, 0, PAGE_SIZE);
+	memset(l->regs, 0, sizeof(l->regs));
+	bitmap_zero(l->isr, 256);
+	bitmap_zero(l->irr, 256);
+	bitmap_zero(l->tmr, 256);
 	keel_lapic_put_reg(l, APIC_ID, id);
 	keel_lapic_put_reg(l, APIC_LVR, LAPIC_VERSION | LAPIC_MAX_LVT << 16);
 	keel_lapic_put_reg(l, APIC_DFR, APIC_DFR_FLAT);
@@ -894,11 +926,6 @@ struct keel_lapic *keel_lapic_alloc(struct keel_vcpu *vcpu)
 
 	if (!l)
 		return NULL;
-	l->regs = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!l->regs) {
-		kfree(l);
-		return NULL;
-	}
 	l->vcpu = vcpu;
 	l->extint = -1;
 	keel_lapic_timer_init(l);
@@ -908,7 +935,6 @@ struct keel_lapic *keel_lapic_alloc(struct keel_vcpu *vcpu)
 void keel_lapic_destroy(struct keel_lapic *l)
 {
 	keel_lapic_timer_stop(l);
-	free_page((unsigned long)l->regs);
 	kfree(l);
 }
 

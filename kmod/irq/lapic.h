@@ -40,13 +40,18 @@ struct keel_lapic_timer {
 
 /**
  * struct keel_lapic - one local APIC
- * @regs: the register page in its architectural layout. Any context sets bits
- *	of IRR and TMR, atomically; the rest is the owner thread's, and others
- *	read it as a snapshot.
+ * @regs: the registers in their architectural layout, but for the three that
+ *	follow. They are the owner thread's, and others read them as a snapshot.
+ * @isr: vectors in service; as @regs
+ * @irr: vectors that are requested: any context sets them, atomically
+ * @tmr: which of them are level-triggered; as @irr
  */
 struct keel_lapic {
 	struct keel_vcpu *vcpu;		/* [C] */
-	void *regs;			/* see above */
+	u32 regs[KVM_APIC_REG_SIZE / 4];	/* see above */
+	DECLARE_BITMAP(isr, 256);
+	DECLARE_BITMAP(irr, 256);
+	DECLARE_BITMAP(tmr, 256);
 	struct list_head node;		/* irq->apics; map_lock, read under RCU */
 	bool published;			/* map_lock */
 	u64 base;			/* [O] MSR_IA32_APICBASE; others read */
@@ -100,23 +105,12 @@ struct keel_apic_map {
 
 static inline u32 keel_lapic_reg(const struct keel_lapic *l, u32 reg)
 {
-	return READ_ONCE(*(u32 *)(l->regs + reg));
+	return READ_ONCE(l->regs[reg / 4]);
 }
 
 static inline void keel_lapic_put_reg(struct keel_lapic *l, u32 reg, u32 value)
 {
-	WRITE_ONCE(*(u32 *)(l->regs + reg), value);
-}
-
-/* Vectors sit in eight 32-bit registers, 16 bytes apart. */
-static inline unsigned long *keel_lapic_vec(struct keel_lapic *l, u32 reg, u8 vector)
-{
-	return l->regs + reg + (vector >> 5) * 0x10;
-}
-
-static inline bool keel_lapic_test_vec(struct keel_lapic *l, u32 reg, u8 vector)
-{
-	return keel_lapic_reg(l, reg + (vector >> 5) * 0x10) & BIT(vector & 31);
+	WRITE_ONCE(l->regs[reg / 4], value);
 }
 
 static inline bool keel_lapic_hw_enabled(const struct keel_lapic *l)

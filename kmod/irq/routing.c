@@ -176,9 +176,9 @@ static bool eoi_due(struct keel_irq *irq, u8 vector)
 
 	rcu_read_lock();
 	list_for_each_entry_rcu(l, &irq->apics, node)
-		due |= keel_lapic_test_vec(l, APIC_TMR, vector) &&
-		       (keel_lapic_test_vec(l, APIC_ISR, vector) ||
-			keel_lapic_test_vec(l, APIC_IRR, vector));
+		due |= test_bit(vector, l->tmr) &&
+		       (test_bit(vector, l->isr) ||
+			test_bit(vector, l->irr));
 	rcu_read_unlock();
 	return due;
 }

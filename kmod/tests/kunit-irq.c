@@ -611,7 +611,7 @@ static void ioapic_edge(struct kunit *test)
 	/* still in IRR: coalesced */
 	KUNIT_EXPECT_EQ(test, keel_ioapic_set_irq(ioapic, 4, 0, 1), 0);
 	keel_ioapic_set_irq(ioapic, 4, 0, 0);
-	KUNIT_EXPECT_FALSE(test, keel_lapic_test_vec(l, APIC_TMR, 0x51));
+	KUNIT_EXPECT_FALSE(test, test_bit(0x51, l->tmr));
 	consume(l, 0x51);
 
 	/* an edge that comes while the pin is masked is lost */
@@ -637,7 +637,7 @@ static void ioapic_level(struct kunit *test)
 	set_rte(ioapic, 9, 0x61 | LEVEL, 1 << 24);
 	KUNIT_EXPECT_EQ(test, keel_ioapic_set_irq(ioapic, 9, 0, 1), 1);
 	KUNIT_EXPECT_TRUE(test, rte(ioapic, 9) & REMOTE);
-	KUNIT_EXPECT_TRUE(test, keel_lapic_test_vec(l, APIC_TMR, 0x61));
+	KUNIT_EXPECT_TRUE(test, test_bit(0x61, l->tmr));
 	/* the line is still up at the EOI: once more */
 	take_and_end(test, 1, 0x61);
 	KUNIT_EXPECT_TRUE(test, requested(l, 0x61));

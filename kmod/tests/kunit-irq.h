@@ -37,13 +37,13 @@ static inline struct keel_vm *vm_of(struct kunit *test)
 
 static inline bool requested(struct keel_lapic *l, u8 vector)
 {
-	return keel_lapic_test_vec(l, APIC_IRR, vector);
+	return test_bit(vector, l->irr);
 }
 
 /* Take the interrupt out of IRR again. Return: was it there? */
 static inline bool consume(struct keel_lapic *l, u8 vector)
 {
-	return test_and_clear_bit(vector & 31, keel_lapic_vec(l, APIC_IRR, vector));
+	return test_and_clear_bit(vector, l->irr);
 }
 
 /* Wait for it, then take it: an emulated host can be slow. */
