@@ -837,6 +837,8 @@ static int emulate(struct keel_vcpu *vcpu)
 	int ret;
 
 	vcpu->stats.insns_emulated++;
+	/* a guest that knows how could make it read ahead of itself, by speculation */
+	vcpu->flush_l1d = true;
 	emulation_begin(&em, vcpu);
 	ret = fetch(&em, &fault);
 	if (ret == INSN_OK && !io->nr_reads && is_plain_mov(&em, &mov))

@@ -246,6 +246,7 @@ struct keel_vcpu {
 	u32 mp_state;				/* [O] KVM_MP_STATE_ */
 	bool launched;				/* [O] KVM_RUN has entered the guest once */
 	bool hw_ready;				/* [C] the backend's part exists */
+	bool flush_l1d;				/* [O] L1D may hold what the guest must not see */
 	u32 disabled_exits;			/* [C] KVM_X86_DISABLE_EXITS_ */
 
 	/* the interrupt controller; nmi_queued is the only way in for NMIs */

@@ -121,7 +121,6 @@ struct vmx_vcpu {
 	u32 intr_info;				/* EXIT_REASON_EXCEPTION_NMI only */
 
 	bool guest_loaded;			/* guest's MSRs are in this CPU */
-	bool flush_l1d;				/* secrets may have got into L1D */
 	struct vmx_host host;
 	u64 loaded_tsc_aux;
 	u64 host_debugctl;	/* from vmx_begin() to vmx_end() */

@@ -327,7 +327,7 @@ static void vmx_vcpu_load(struct keel_vcpu *vcpu, int cpu)
 		vmx_vmcs_new_cpu(vmx, cpu);
 		vmx->flush_tlb = true;
 	}
-	vmx->flush_l1d = true;
+	vcpu->flush_l1d = true;
 }
 
 /*
@@ -548,10 +548,16 @@ static void vmx_fill_l1d(const char *pages)
 	rmb();
 }
 
-/* L1TF: what the host brought into L1D since the last flush is a secret. */
-static void vmx_flush_l1d(struct vmx_vcpu *vmx)
+/*
+ * L1TF: what the host brought into L1D since the last flush is a secret. Handlers that
+ * stay in the kernel touch what is the VM's own, page tables and caches of the
+ * kernel among it, and show a guest at most where these lie; the emulator marks itself,
+ * as the kernel does what interrupts bring in. A task that ran in between, or the VMM,
+ * is seen by vmx_vcpu_load().
+ */
+static void vmx_flush_l1d(struct keel_vcpu *vcpu)
 {
-	bool flush = vmx->flush_l1d;
+	bool flush = vcpu->flush_l1d;
 
 	if (!vmx_caps.flush_l1d)
 		return;
@@ -563,7 +569,7 @@ static void vmx_flush_l1d(struct vmx_vcpu *vmx)
 	flush |= kvm_get_cpu_l1tf_flush_l1d();
 	kvm_clear_cpu_l1tf_flush_l1d();
 #endif
-	vmx->flush_l1d = false;
+	vcpu->flush_l1d = false;
 	if (!flush)
 		return;
 	if (!vmx_flush_pages)
@@ -649,16 +655,6 @@ static void vmx_entry_failed(struct vmx_vcpu *vmx, int r)
 }
 
 /*
- * Exits whose handling reads memory that is not the guest's business. What
- * interrupt handlers do the kernel marks itself; a task that ran in between
- * is seen by vmx_vcpu_load().
- */
-static bool vmx_exit_fills_l1d(const struct keel_exit *exit)
-{
-	return exit->reason == KEEL_EXIT_PAGE_FAULT || exit->reason == KEEL_EXIT_IO;
-}
-
-/*
  * What the host measures stops for the guest. PEBS must: its records go to a
  * linear address, which would be the guest's (SDM 18.9.5). Entry and exit do it
  * themselves, since an NMI of the PMU switches the host's counters on again.
@@ -740,7 +736,7 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 	vmx->perf_switched = false;
 	if (unlikely(vmx->flush_tlb))
 		vmx_do_flush(vmx);
-	vmx_flush_l1d(vmx);
+	vmx_flush_l1d(vcpu);
 
 	r = vmx_enter_noinstr(vmx);
 
@@ -761,8 +757,6 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 	vmx->launched = true;
 	vmx->event_info = 0;
 	vmx_decode_exit(vmx);
-	if (vmx_exit_fills_l1d(&vcpu->exit))
-		vmx->flush_l1d = true;
 }
 
 /* ---- events ---- */
