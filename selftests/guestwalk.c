@@ -297,3 +297,96 @@ TEST(emulator_honours_smap)
 	EXPECT_EQ(NO_FAULT, copy(&m, FRAME | PTE_RW | PTE_U, 0x5b));
 	EXPECT_EQ(0x5b, copied(&m));
 }
+
+/* ---- code: from the page where it is now ---- */
+
+#define CODE	0x31000000UL		/* mapped by TABLE(1), or TABLE(2), entry 0 */
+
+/* Twice what exits, once for its length, and once to be emulated; the offset tells them apart. */
+static const u8 code[2][9] = {
+	{ 0x0f, 0xa2, 0x8b, 0x07, 0xc3 },		/* cpuid; mov (%rdi),%eax; ret */
+	{ 0x48, 0x0f, 0xa2, 0x8b, 0x47, 0x04, 0xc3 },	/* rex.w cpuid; mov 4(%rdi),%eax; ret */
+};
+
+static void guest_call(void)
+{
+	for (;;) {
+		asm volatile("invlpg (%0)" : : "r"(CODE) : "memory");
+		asm volatile("call *%0"
+			     : : "r"(CODE), "D"(GPA_MMIO) : "rax", "rbx", "rcx", "rdx", "memory");
+		guest_sync(0);
+	}
+}
+
+/* Which one was called. It has returned. */
+static int called(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	int which;
+
+	if (guest_run(vcpu) != UCALL_NONE || run->exit_reason != KVM_EXIT_MMIO)
+		fail("no MMIO exit but %u", run->exit_reason);
+	which = (run->mmio.phys_addr - GPA_MMIO) / 4;
+	guest_run_sync(vcpu);
+	return which;
+}
+
+static void put_code(u8 *memory, int page, int which)
+{
+	memcpy(memory + page * PAGE_SIZE, code[which], sizeof(code[which]));
+}
+
+TEST(code_of_another_page)
+{
+	struct mode m = { .vm = vm_create(0) };
+	u64 *pd = low(m.vm, GPA_PD), page[2] = { GPA_USER | PTE_RW, (GPA_USER + PAGE_SIZE) | PTE_RW };
+	struct kvm_sregs s;
+	u8 *memory, *other;
+
+	m.vcpu = vcpu_create(m.vm);
+	vcpu_set_long(m.vcpu, guest_call);
+	memory = vm_add_slot(m.vm, SLOT_USER, 0, GPA_USER, 2 * PAGE_SIZE);
+	for (int i = 0; i < 2; i++) {
+		put_code(memory, i, i);
+		memset(low(m.vm, TABLE(1 + i)), 0, PAGE_SIZE);
+		put64(&m, 1 + i, 0, page[i]);
+	}
+	pd[CODE >> 21] = TABLE(1) | PTE_RW;
+	EXPECT_EQ(0, called(m.vcpu));
+	EXPECT_EQ(0, called(m.vcpu));
+	/* another page, by the last table, by the one before, by CR3 */
+	put64(&m, 1, 0, page[1]);
+	EXPECT_EQ(1, called(m.vcpu));
+	EXPECT_EQ(1, called(m.vcpu));
+	put64(&m, 1, 0, page[0]);
+	EXPECT_EQ(0, called(m.vcpu));
+	pd[CODE >> 21] = TABLE(2) | PTE_RW;
+	EXPECT_EQ(1, called(m.vcpu));
+	pd[CODE >> 21] = TABLE(1) | PTE_RW;
+	EXPECT_EQ(0, called(m.vcpu));
+	for (int i = 0; i < 3; i++)
+		memcpy(low(m.vm, TABLE(3 + i)), low(m.vm, GPA_PML4 + i * PAGE_SIZE), PAGE_SIZE);
+	put64(&m, 3, 0, TABLE(4) | PTE_RW | PTE_U);
+	put64(&m, 4, 0, TABLE(5) | PTE_RW | PTE_U);
+	put64(&m, 5, CODE >> 21, TABLE(2) | PTE_RW);
+	vcpu_sregs(m.vcpu, &s);
+	s.cr3 = TABLE(3);
+	VCPU_IOCTL(m.vcpu, KVM_SET_SREGS, &s);
+	EXPECT_EQ(1, called(m.vcpu));
+	s.cr3 = GPA_PML4;
+	VCPU_IOCTL(m.vcpu, KVM_SET_SREGS, &s);
+	EXPECT_EQ(0, called(m.vcpu));
+	/* the same page with other bytes, and then of other memory */
+	put_code(memory, 0, 1);
+	EXPECT_EQ(1, called(m.vcpu));
+	other = mmap(NULL, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)other);
+	put_code(other, 0, 0);
+	ASSERT_EQ(0, vm_slot(m.vm, SLOT_USER, 0, GPA_USER, 0, memory));
+	ASSERT_EQ(0, vm_slot(m.vm, SLOT_USER, 0, GPA_USER, 2 * PAGE_SIZE, other));
+	EXPECT_EQ(0, called(m.vcpu));
+	/* ... or of the same, where now something else is */
+	put_code(memory, 0, 1);
+	ASSERT_EQ((void *)other, mremap(memory, PAGE_SIZE, PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, other));
+	EXPECT_EQ(1, called(m.vcpu));
+}

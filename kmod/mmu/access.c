@@ -91,8 +91,7 @@ int keel_guest_write_nofault(struct keel_vcpu *vcpu, gpa_t gpa, const void *buf,
 	return err;
 }
 
-/* Where @gpa is, or NULL. */
-static void __user *find_near(struct keel_vm *vm, struct keel_slot **hint, gpa_t gpa)
+void __user *keel_guest_near(struct keel_vm *vm, struct keel_slot **hint, gpa_t gpa)
 {
 	struct keel_slot *slot = *hint;
 	gfn_t gfn = keel_gfn(gpa);
@@ -110,7 +109,7 @@ static void __user *find_near(struct keel_vm *vm, struct keel_slot **hint, gpa_t
 int keel_guest_read_near(struct keel_vm *vm, struct keel_slot **hint, gpa_t gpa,
 			 void *buf, unsigned int len)
 {
-	void __user *at = find_near(vm, hint, gpa);
+	void __user *at = keel_guest_near(vm, hint, gpa);
 
 	return !at || copy_from_user(buf, at, len) ? -EFAULT : 0;
 }
@@ -118,7 +117,7 @@ int keel_guest_read_near(struct keel_vm *vm, struct keel_slot **hint, gpa_t gpa,
 int keel_guest_read_entry(struct keel_vm *vm, struct keel_slot **hint, gpa_t gpa,
 			  u64 *entry, int len)
 {
-	void __user *at = find_near(vm, hint, gpa);
+	void __user *at = keel_guest_near(vm, hint, gpa);
 	u32 low = 0;
 	int err;
 

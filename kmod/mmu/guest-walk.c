@@ -260,38 +260,37 @@ static u32 access_error(struct keel_vcpu *vcpu, const struct guest_paging *g, u3
 }
 
 /* Return: 0 with the address in @walk, or -EFAULT with the error code of a #PF. */
-static int guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_walk *walk,
-		      struct keel_slot **slot)
+static int guest_walk(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gva, u32 flags,
+		      struct keel_walk *walk, struct keel_slot **slot)
 {
-	struct guest_paging g __uninitialized;
 	int tries;
 	u32 error;
 
-	g.mode = paging_mode(&vcpu->regs);
-	g.nx = (vcpu->regs.efer & EFER_NX) && g.mode->entry_size == 8;
-	if (g.mode->levels < 4)
+	g->mode = paging_mode(&vcpu->regs);
+	g->nx = (vcpu->regs.efer & EFER_NX) && g->mode->entry_size == 8;
+	if (g->mode->levels < 4)
 		gva = (u32)gva;
 
 	for (tries = 1; ; tries++) {
-		if (!descend(vcpu, &g, gva, slot, &error))
+		if (!descend(vcpu, g, gva, slot, &error))
 			break;
-		if (!allowed(vcpu, &g, flags)) {
+		if (!allowed(vcpu, g, flags)) {
 			error = X86_PF_PROT;
 			break;
 		}
 		if ((flags & KEEL_WALK_PEEK) || tries == MAX_TRIES ||
-		    !set_bits(vcpu, &g, flags & KEEL_WALK_WRITE)) {
-			walk->gpa = result(&g, gva);
+		    !set_bits(vcpu, g, flags & KEEL_WALK_WRITE)) {
+			walk->gpa = result(g, gva);
 			return 0;
 		}
 	}
-	walk->error = error | access_error(vcpu, &g, flags);
+	walk->error = error | access_error(vcpu, g, flags);
 	return -EFAULT;
 }
 
 /* Under vm->srcu. *slot is NULL, and then where the last table is. */
-static int translate(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_walk *walk,
-		     struct keel_slot **slot)
+static int translate(struct keel_vcpu *vcpu, struct guest_paging *g, gva_t gva, u32 flags,
+		     struct keel_walk *walk, struct keel_slot **slot)
 {
 	walk->error = 0;
 	if (!keel_paging(vcpu)) {
@@ -299,31 +298,94 @@ static int translate(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_w
 		return 0;
 	}
 	keel_need(vcpu, KEEL_CR3 | KEEL_RFLAGS);
-	return guest_walk(vcpu, gva, flags, walk, slot);
+	return guest_walk(vcpu, g, gva, flags, walk, slot);
 }
 
 int keel_guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_walk *walk)
 {
+	struct guest_paging g __uninitialized;
 	struct keel_slot *slot = NULL;
 	int idx, err;
 
 	idx = srcu_read_lock(&vcpu->vm->srcu);
-	err = translate(vcpu, gva, flags, walk, &slot);
+	err = translate(vcpu, &g, gva, flags, walk, &slot);
 	srcu_read_unlock(&vcpu->vm->srcu, idx);
 	return err;
+}
+
+/* ---- fetching code ---- */
+
+/*
+ * A page of code that is fetched from again: when the entries on the way to it are
+ * what they were, so is what the walk finds. Under vm->srcu; the VM's slots are those
+ * of @f, or seq is another. An @f without anything has no flags, and a fetch has some.
+ */
+static bool fetch_again(struct keel_vcpu *vcpu, const struct keel_fetch *f, gva_t gva,
+			u32 flags, void *buf, unsigned int len, struct keel_walk *walk)
+{
+	const struct keel_regs *regs = &vcpu->regs;
+	u64 entry;
+	int i;
+
+	if (f->page != (gva & PAGE_MASK) || f->flags != flags || f->cr3 != regs->cr3 ||
+	    f->cr4 != regs->cr4 || f->efer != regs->efer || !keel_paging(vcpu) ||
+	    f->seq != READ_ONCE(vcpu->vm->mmu.seq) || current->mm != vcpu->vm->mm)
+		return false;
+	for (i = 0; i < f->nr; i++)
+		if (get_user(entry, f->at[i]) || entry != f->entry[i])
+			return false;
+	walk->gpa = f->gpa | offset_in_page(gva);
+	return !copy_from_user(buf, f->code + offset_in_page(gva), len);
+}
+
+/* The walk that has just been done. Only of the modes that count today. */
+static void remember_fetch(struct keel_vcpu *vcpu, struct keel_fetch *f,
+			   const struct guest_paging *g, gva_t gva, u32 flags,
+			   unsigned long seq, const struct keel_walk *walk,
+			   struct keel_slot **slot)
+{
+	const struct keel_regs *regs = &vcpu->regs;
+	int level;
+
+	f->nr = 0;
+	f->flags = 0;
+	if (!keel_paging(vcpu) || !(regs->efer & EFER_LMA))
+		return;
+	f->code = keel_guest_near(vcpu->vm, slot, walk->gpa & PAGE_MASK);
+	for (level = g->mode->levels; level >= g->level; level--) {
+		f->at[f->nr] = keel_guest_near(vcpu->vm, slot, g->at[level]);
+		f->entry[f->nr++] = g->entry[level];
+	}
+	f->page = gva & PAGE_MASK;
+	f->gpa = walk->gpa & PAGE_MASK;
+	f->flags = flags;
+	f->cr3 = regs->cr3;
+	f->cr4 = regs->cr4;
+	f->efer = regs->efer;
+	f->seq = seq;
 }
 
 int keel_guest_fetch(struct keel_vcpu *vcpu, gva_t gva, u32 flags, void *buf,
 		     unsigned int len, struct keel_walk *walk)
 {
+	struct keel_fetch *f = &vcpu->fetches[keel_gfn(gva) % ARRAY_SIZE(vcpu->fetches)];
+	struct guest_paging g __uninitialized;
 	struct keel_vm *vm = vcpu->vm;
 	struct keel_slot *slot = NULL;
-	int idx, err;
+	unsigned long seq;
+	int idx, err = 0;
 
+	keel_need(vcpu, KEEL_CR3 | KEEL_RFLAGS);
 	idx = srcu_read_lock(&vm->srcu);
-	err = translate(vcpu, gva, flags, walk, &slot);
-	if (!err && keel_guest_read_near(vm, &slot, walk->gpa, buf, len))
-		err = -ENXIO;
+	if (!fetch_again(vcpu, f, gva, flags, buf, len, walk)) {
+		seq = READ_ONCE(vm->mmu.seq);
+		smp_rmb();	/* before the slots are looked at: pairs with slot changes */
+		err = translate(vcpu, &g, gva, flags, walk, &slot);
+		if (!err && keel_guest_read_near(vm, &slot, walk->gpa, buf, len))
+			err = -ENXIO;
+		if (!err)
+			remember_fetch(vcpu, f, &g, gva, flags, seq, walk, &slot);
+	}
 	srcu_read_unlock(&vm->srcu, idx);
 	return err;
 }

@@ -86,9 +86,11 @@ u64 keel_tables_lookup(struct keel_vm *vm, gfn_t gfn, int *level);
 
 /* access.c */
 /*
- * An aligned u32 or u64 of the guest's page tables, in one piece. Under vm->srcu;
- * *hint, NULL at first, is the slot of the last one. Return: 0 or -EFAULT.
+ * Where @gpa is in the VMM's memory, or NULL. Under vm->srcu; *hint, NULL at first, is
+ * the slot of the last one.
  */
+void __user *keel_guest_near(struct keel_vm *vm, struct keel_slot **hint, gpa_t gpa);
+/* An aligned u32 or u64 of the guest's page tables, in one piece. Return: 0 or -EFAULT. */
 int keel_guest_read_entry(struct keel_vm *vm, struct keel_slot **hint, gpa_t gpa,
 			  u64 *entry, int len);
 /* The same for any bytes that lie in one page. */

@@ -115,6 +115,29 @@ struct keel_table_cache {
 };
 
 /**
+ * struct keel_fetch - how a fetch came to a page of code: see fetch_again()
+ * @page: the guest's linear address of it
+ * @flags: KEEL_WALK_
+ * @seq: the MMU's at that time
+ * @nr: entries on the way, from the top
+ * @entry: what they held
+ * @at: where they are in the VMM's memory
+ * @code: where the page is
+ * @gpa: its guest-physical address
+ */
+struct keel_fetch {
+	gva_t page;
+	u64 cr3, cr4, efer;
+	u32 flags;
+	unsigned long seq;
+	int nr;
+	u64 entry[5];
+	u64 __user *at[5];
+	void __user *code;
+	gpa_t gpa;
+};
+
+/**
  * keel_mmu_init() - empty second-level tables in the backend's format
  *
  * Return: 0 or -ENOMEM.

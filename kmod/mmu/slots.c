@@ -250,8 +250,12 @@ static int commit(struct keel_vm *vm, struct keel_slot *old, struct keel_slot *n
 		interval_tree_insert(&new->hva_node, &mmu->hva_tree);
 	rcu_assign_pointer(vm->slots, next);
 	if (old) {
-		/* faults that looked up the old slot look again */
-		mmu->seq++;
+		/*
+		 * Faults that looked up the old slot look again. What remembers
+		 * this number has looked at the new slots: see keel_guest_fetch().
+		 */
+		smp_wmb();
+		WRITE_ONCE(mmu->seq, mmu->seq + 1);
 		flush = adapt_tables(vm, old, new);
 		/*
 		 * Only now: adapt_tables() lets the notifier in between, which
