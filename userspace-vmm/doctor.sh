@@ -147,6 +147,8 @@ check_firmware()
 	elif [ "$flag" = vmx ] && has "$flags" vmx; then
 		# Linux itself looked at the lock when it listed the flag.
 		report 'firmware lock' pass "not locked off, as far as the kernel's flags tell"
+	elif [ "$loaded" ]; then
+		report 'firmware lock' pass "not locked off: keel looked when it was loaded"
 	else
 		report 'firmware lock' skip "cannot read the lock register" \
 			"sudo modprobe msr && sudo keel doctor"

@@ -87,6 +87,10 @@ machine amd
 msr c0010114 16
 says '^FAIL +firmware lock' 'SVM locked off'
 machine amd
+says '^\? +firmware lock' 'nothing tells'
+mkdir -p "$tmp/m/sys/module/keel"
+says '^ok +firmware lock' 'keel is loaded, and has looked'
+machine amd
 mkdir -p "$tmp/m/sys/module/kvm_amd"
 echo 0 >"$tmp/m/sys/module/kvm_amd/refcnt"
 says '^FAIL +other hypervisor +kvm_amd is loaded, and keel does not' 'KVM idle'
