@@ -266,7 +266,7 @@ struct keel_vcpu {
 	/* memory */
 	u64 tlb_gen;				/* [O] vm->mmu.tlb_gen at the last flush */
 	struct keel_table_cache table_cache;	/* [O] */
-	struct keel_fetch fetches[4];		/* [O] by the page's address */
+	struct keel_fetch fetches[2];		/* [O] by the page's address */
 	struct keel_dirty_ring dirty_ring;	/* see there */
 
 	struct preempt_notifier preempt;	/* [O] */

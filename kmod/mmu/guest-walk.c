@@ -315,20 +315,25 @@ int keel_guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_wa
 
 /* ---- fetching code ---- */
 
+/* What decides beside CR3 and the tables where a fetch leads, in 64-bit paging modes. */
+static u32 fetch_mode(const struct keel_regs *regs, u32 flags)
+{
+	return (regs->efer & (EFER_LMA | EFER_NX)) |
+	       (regs->cr4 & (X86_CR4_LA57 | X86_CR4_SMEP)) | flags;
+}
+
 /*
  * A page of code that is fetched from again: when the entries on the way to it are
  * what they were, so is what the walk finds. Under vm->srcu; the VM's slots are those
- * of @f, or seq is another. An @f without anything has no flags, and a fetch has some.
+ * of @f, or seq is another.
  */
 static bool fetch_again(struct keel_vcpu *vcpu, const struct keel_fetch *f, gva_t gva,
-			u32 flags, void *buf, unsigned int len, struct keel_walk *walk)
+			u32 mode, void *buf, unsigned int len, struct keel_walk *walk)
 {
-	const struct keel_regs *regs = &vcpu->regs;
 	u64 entry;
 	int i;
 
-	if (f->page != (gva & PAGE_MASK) || f->flags != flags || f->cr3 != regs->cr3 ||
-	    f->cr4 != regs->cr4 || f->efer != regs->efer || !keel_paging(vcpu) ||
+	if (f->page != (gva & PAGE_MASK) || f->mode != mode || f->cr3 != vcpu->regs.cr3 ||
 	    f->seq != READ_ONCE(vcpu->vm->mmu.seq) || current->mm != vcpu->vm->mm)
 		return false;
 	for (i = 0; i < f->nr; i++)
@@ -338,19 +343,15 @@ static bool fetch_again(struct keel_vcpu *vcpu, const struct keel_fetch *f, gva_
 	return !copy_from_user(buf, f->code + offset_in_page(gva), len);
 }
 
-/* The walk that has just been done. Only of the modes that count today. */
+/* The walk that has just been done: in a 64-bit mode, as @mode says. */
 static void remember_fetch(struct keel_vcpu *vcpu, struct keel_fetch *f,
-			   const struct guest_paging *g, gva_t gva, u32 flags,
+			   const struct guest_paging *g, gva_t gva, u32 mode,
 			   unsigned long seq, const struct keel_walk *walk,
 			   struct keel_slot **slot)
 {
-	const struct keel_regs *regs = &vcpu->regs;
 	int level;
 
 	f->nr = 0;
-	f->flags = 0;
-	if (!keel_paging(vcpu) || !(regs->efer & EFER_LMA))
-		return;
 	f->code = keel_guest_near(vcpu->vm, slot, walk->gpa & PAGE_MASK);
 	for (level = g->mode->levels; level >= g->level; level--) {
 		f->at[f->nr] = keel_guest_near(vcpu->vm, slot, g->at[level]);
@@ -358,10 +359,8 @@ static void remember_fetch(struct keel_vcpu *vcpu, struct keel_fetch *f,
 	}
 	f->page = gva & PAGE_MASK;
 	f->gpa = walk->gpa & PAGE_MASK;
-	f->flags = flags;
-	f->cr3 = regs->cr3;
-	f->cr4 = regs->cr4;
-	f->efer = regs->efer;
+	f->mode = mode;
+	f->cr3 = vcpu->regs.cr3;
 	f->seq = seq;
 }
 
@@ -372,19 +371,20 @@ int keel_guest_fetch(struct keel_vcpu *vcpu, gva_t gva, u32 flags, void *buf,
 	struct guest_paging g __uninitialized;
 	struct keel_vm *vm = vcpu->vm;
 	struct keel_slot *slot = NULL;
+	u32 mode = fetch_mode(&vcpu->regs, flags);
 	unsigned long seq;
 	int idx, err = 0;
 
 	keel_need(vcpu, KEEL_CR3 | KEEL_RFLAGS);
 	idx = srcu_read_lock(&vm->srcu);
-	if (!fetch_again(vcpu, f, gva, flags, buf, len, walk)) {
+	if (!fetch_again(vcpu, f, gva, mode, buf, len, walk)) {
 		seq = READ_ONCE(vm->mmu.seq);
 		smp_rmb();	/* before the slots are looked at: pairs with slot changes */
 		err = translate(vcpu, &g, gva, flags, walk, &slot);
 		if (!err && keel_guest_read_near(vm, &slot, walk->gpa, buf, len))
 			err = -ENXIO;
-		if (!err)
-			remember_fetch(vcpu, f, &g, gva, flags, seq, walk, &slot);
+		if (!err && (mode & EFER_LMA))
+			remember_fetch(vcpu, f, &g, gva, mode, seq, walk, &slot);
 	}
 	srcu_read_unlock(&vm->srcu, idx);
 	return err;

@@ -117,7 +117,7 @@ struct keel_table_cache {
 /**
  * struct keel_fetch - how a fetch came to a page of code: see fetch_again()
  * @page: the guest's linear address of it
- * @flags: KEEL_WALK_
+ * @mode: fetch_mode()'s, never 0
  * @seq: the MMU's at that time
  * @nr: entries on the way, from the top
  * @entry: what they held
@@ -127,10 +127,10 @@ struct keel_table_cache {
  */
 struct keel_fetch {
 	gva_t page;
-	u64 cr3, cr4, efer;
-	u32 flags;
-	unsigned long seq;
+	u64 cr3;
+	u32 mode;
 	int nr;
+	unsigned long seq;
 	u64 entry[5];
 	u64 __user *at[5];
 	void __user *code;
