@@ -328,7 +328,7 @@ static u32 fetch_mode(const struct keel_regs *regs, u32 flags)
  * of @f, or seq is another.
  */
 static bool fetch_again(struct keel_vcpu *vcpu, const struct keel_fetch *f, gva_t gva,
-			u32 mode, void *buf, unsigned int len, struct keel_walk *walk)
+			u32 mode, void *buf, unsigned int len)
 {
 	u64 entry;
 	int i;
@@ -339,26 +339,26 @@ static bool fetch_again(struct keel_vcpu *vcpu, const struct keel_fetch *f, gva_
 	for (i = 0; i < f->nr; i++)
 		if (get_user(entry, f->at[i]) || entry != f->entry[i])
 			return false;
-	walk->gpa = f->gpa | offset_in_page(gva);
 	return !copy_from_user(buf, f->code + offset_in_page(gva), len);
 }
 
-/* The walk that has just been done: in a 64-bit mode, as @mode says. */
+/* The walk that has just been done: in a 64-bit mode, as @mode says; its result is @gpa. */
 static void remember_fetch(struct keel_vcpu *vcpu, struct keel_fetch *f,
 			   const struct guest_paging *g, gva_t gva, u32 mode,
-			   unsigned long seq, const struct keel_walk *walk,
-			   struct keel_slot **slot)
+			   unsigned long seq, gpa_t gpa, struct keel_slot **slot)
 {
 	int level;
 
+	/* all five levels: rare, and a vCPU's structure is just below 4 KiB */
+	if (g->mode->levels - g->level >= ARRAY_SIZE(f->entry))
+		return;
 	f->nr = 0;
-	f->code = keel_guest_near(vcpu->vm, slot, walk->gpa & PAGE_MASK);
+	f->code = keel_guest_near(vcpu->vm, slot, gpa & PAGE_MASK);
 	for (level = g->mode->levels; level >= g->level; level--) {
 		f->at[f->nr] = keel_guest_near(vcpu->vm, slot, g->at[level]);
 		f->entry[f->nr++] = g->entry[level];
 	}
 	f->page = gva & PAGE_MASK;
-	f->gpa = walk->gpa & PAGE_MASK;
 	f->mode = mode;
 	f->cr3 = vcpu->regs.cr3;
 	f->seq = seq;
@@ -377,14 +377,14 @@ int keel_guest_fetch(struct keel_vcpu *vcpu, gva_t gva, u32 flags, void *buf,
 
 	keel_need(vcpu, KEEL_CR3 | KEEL_RFLAGS);
 	idx = srcu_read_lock(&vm->srcu);
-	if (!fetch_again(vcpu, f, gva, mode, buf, len, walk)) {
+	if (!fetch_again(vcpu, f, gva, mode, buf, len)) {
 		seq = READ_ONCE(vm->mmu.seq);
 		smp_rmb();	/* before the slots are looked at: pairs with slot changes */
 		err = translate(vcpu, &g, gva, flags, walk, &slot);
 		if (!err && keel_guest_read_near(vm, &slot, walk->gpa, buf, len))
 			err = -ENXIO;
 		if (!err && (mode & EFER_LMA))
-			remember_fetch(vcpu, f, &g, gva, mode, seq, walk, &slot);
+			remember_fetch(vcpu, f, &g, gva, mode, seq, walk->gpa, &slot);
 	}
 	srcu_read_unlock(&vm->srcu, idx);
 	return err;

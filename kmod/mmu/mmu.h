@@ -123,7 +123,6 @@ struct keel_table_cache {
  * @entry: what they held
  * @at: where they are in the VMM's memory
  * @code: where the page is
- * @gpa: its guest-physical address
  */
 struct keel_fetch {
 	gva_t page;
@@ -131,10 +130,9 @@ struct keel_fetch {
 	u32 mode;
 	int nr;
 	unsigned long seq;
-	u64 entry[5];
-	u64 __user *at[5];
+	u64 entry[4];
+	u64 __user *at[4];
 	void __user *code;
-	gpa_t gpa;
 };
 
 /**
