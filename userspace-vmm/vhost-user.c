@@ -144,10 +144,10 @@ static int say_hello(struct vhost *v, struct err *err)
 {
 	u64 wanted = 1ULL << PROTOCOL_REPLY_ACK | 1ULL << PROTOCOL_CONFIG, there;
 
-	if (ask(v, GET_FEATURES, &v->features) < 0 ||
+	if (ask(v, GET_FEATURES, &v->offered) < 0 ||
 	    ask(v, GET_PROTOCOL_FEATURES, &there) < 0)
 		return err_sys(err, "vhost-user: no answer");
-	if (!(v->features >> VHOST_USER_F_PROTOCOL_FEATURES & 1) ||
+	if (!(v->offered >> VHOST_USER_F_PROTOCOL_FEATURES & 1) ||
 	    !(there >> PROTOCOL_REPLY_ACK & 1))
 		return err_set(err, "vhost-user: the daemon is too old");
 	if (tell(v, SET_PROTOCOL_FEATURES, there & wanted, sizeof(u64)) < 0 ||
@@ -178,28 +178,27 @@ int vhost_user_listen(struct vhost *v, int *listener, struct err *err)
 	    !setsockopt(v->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)))
 		return 0;
 	err_sys(err, "cannot make a socket");
-	vhost_close(v);
-	if (*listener >= 0)
-		close(*listener);
+	close(*listener);
 	return -1;
 }
 
 /**
  * vhost_user_start() - start a daemon, and greet it
- * @v: from vhost_user_listen()
+ * @v: from vhost_user_listen(); what the daemon needs to be told is in its daemon
  * @argv: its arguments
  * @fds: what it keeps; the first is the listener, which is closed here
  * @count: of @fds
  */
-int vhost_user_start(struct vhost *v, struct daemon *d, char *const argv[],
-		     const int *fds, unsigned int count, struct err *err)
+int vhost_user_start(struct vhost *v, char *const argv[], const int *fds, unsigned int count,
+		     struct err *err)
 {
-	int ret = daemon_start(d, argv, fds, count, err);
+	int ret = daemon_start(&v->daemon, argv, fds, count, err);
 
 	close(fds[0]);
 	if (ret < 0)
 		return -1;
-	return say_hello(v, err) < 0 ? daemon_failed(d, err) : 0;
+	v->dev.fd = v->fd;
+	return say_hello(v, err) < 0 ? daemon_failed(&v->daemon, err) : 0;
 }
 
 /**
@@ -217,9 +216,9 @@ void vhost_user_event(struct virtio_device *dev)
 	virtio_broken(dev);
 }
 
-static int set_memory(struct vhost *v, const struct vhost_memory *table,
-		      const struct guest_ram *ram)
+static int set_memory(struct vhost *v, const struct vhost_memory *table)
 {
+	const struct guest_ram *ram = v->dev.host->ram;
 	struct message m = { .head.request = SET_MEM_TABLE };
 	int fds[2] = { ram->fd, ram->fd };
 	u32 i;
@@ -251,12 +250,10 @@ static int set_file(struct vhost *v, u32 request, const struct vhost_vring_file 
  * vhost_user_call() - a request of the kernel's vhost
  * @request: VHOST_*
  * @arg: as for ioctl()
- * @ram: for VHOST_SET_MEM_TABLE
  *
  * Return: 0, or -1 and errno.
  */
-int vhost_user_call(struct vhost *v, unsigned long request, void *arg,
-		    const struct guest_ram *ram)
+int vhost_user_call(struct vhost *v, unsigned long request, void *arg)
 {
 	static const struct {
 		unsigned long ioctl;
@@ -273,7 +270,7 @@ int vhost_user_call(struct vhost *v, unsigned long request, void *arg,
 	size_t i;
 
 	if (request == VHOST_SET_MEM_TABLE)
-		return set_memory(v, arg, ram);
+		return set_memory(v, arg);
 	if (request == VHOST_SET_VRING_KICK)
 		return set_file(v, SET_VRING_KICK, arg);
 	if (request == VHOST_SET_VRING_CALL)

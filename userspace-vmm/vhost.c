@@ -10,6 +10,25 @@
 #include "vhost.h"
 
 /**
+ * vhost_add() - virtio_add(), for a device that starts with a struct vhost
+ * @host: what it shares with others
+ * @ops: what it is
+ *
+ * Return: the device, all its queues to be served; NULL on failure.
+ */
+void *vhost_add(struct virtio_host *host, const struct virtio_device_ops *ops, struct err *err)
+{
+	struct vhost *v = virtio_add(host, ops, err);
+
+	if (v) {
+		v->fd = -1;
+		v->error = -1;
+		v->queues = ops->queues;
+	}
+	return v;
+}
+
+/**
  * vhost_open() - open a vhost device of the kernel
  * @path: /dev/vhost-*
  */
@@ -18,25 +37,25 @@ int vhost_open(struct vhost *v, const char *path, struct err *err)
 	v->error = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (v->error < 0)
 		return err_sys(err, "cannot create an eventfd");
+	v->dev.fd = v->error;
 	v->fd = open(path, O_RDWR | O_CLOEXEC);
 	if (v->fd < 0)
 		return err_sys(err, "cannot open %s; try: sudo modprobe %s, and as root",
 			       path, path + sizeof("/dev/") - 1);
 	if (ioctl(v->fd, VHOST_SET_OWNER) < 0 ||
-	    ioctl(v->fd, VHOST_GET_FEATURES, &v->features) < 0)
+	    ioctl(v->fd, VHOST_GET_FEATURES, &v->offered) < 0)
 		return err_sys(err, "%s", path);
 	return 0;
 }
 
-static int call(struct vhost *v, unsigned long request, void *arg,
-		const struct guest_ram *ram)
+static int call(struct vhost *v, unsigned long request, void *arg)
 {
-	return v->user ? vhost_user_call(v, request, arg, ram) :
-			 ioctl(v->fd, request, arg);
+	return v->user ? vhost_user_call(v, request, arg) : ioctl(v->fd, request, arg);
 }
 
-static int set_memory(struct vhost *v, const struct guest_ram *ram)
+static int set_memory(struct vhost *v)
 {
+	const struct guest_ram *ram = v->dev.host->ram;
 	union {
 		struct vhost_memory table;
 		u8 room[sizeof(struct vhost_memory) +
@@ -52,12 +71,12 @@ static int set_memory(struct vhost *v, const struct guest_ram *ram)
 		r[1].memory_size = ram->size - ram->low;
 		r[1].userspace_addr = (uintptr_t)ram->host + ram->low;
 	}
-	return call(v, VHOST_SET_MEM_TABLE, &m.table, ram);
+	return call(v, VHOST_SET_MEM_TABLE, &m.table);
 }
 
-static int set_queue(struct vhost *v, struct virtio_device *dev, unsigned int i)
+static int set_queue(struct vhost *v, unsigned int i)
 {
-	struct virtio_queue *q = &dev->queue[i];
+	struct virtio_queue *q = &v->dev.queue[i];
 	struct vhost_vring_state num = { i, q->size }, base = { i, q->next_avail };
 	struct vhost_vring_addr addr = {
 		.index = i,
@@ -67,13 +86,11 @@ static int set_queue(struct vhost *v, struct virtio_device *dev, unsigned int i)
 	};
 	struct vhost_vring_file kick = { i, q->kick_fd }, signal = { i, -1 };
 
-	if (q->vector < dev->pci.vectors)
-		signal.fd = dev->pci.vector[q->vector].fd;
-	if (call(v, VHOST_SET_VRING_NUM, &num, NULL) < 0 ||
-	    call(v, VHOST_SET_VRING_BASE, &base, NULL) < 0 ||
-	    call(v, VHOST_SET_VRING_ADDR, &addr, NULL) < 0 ||
-	    call(v, VHOST_SET_VRING_KICK, &kick, NULL) < 0 ||
-	    call(v, VHOST_SET_VRING_CALL, &signal, NULL) < 0)
+	if (q->vector < v->dev.pci.vectors)
+		signal.fd = v->dev.pci.vector[q->vector].fd;
+	if (call(v, VHOST_SET_VRING_NUM, &num) < 0 || call(v, VHOST_SET_VRING_BASE, &base) < 0 ||
+	    call(v, VHOST_SET_VRING_ADDR, &addr) < 0 || call(v, VHOST_SET_VRING_KICK, &kick) < 0 ||
+	    call(v, VHOST_SET_VRING_CALL, &signal) < 0)
 		return -1;
 	if (v->user)
 		return vhost_user_enable(v, i);
@@ -82,32 +99,31 @@ static int set_queue(struct vhost *v, struct virtio_device *dev, unsigned int i)
 }
 
 /**
- * vhost_start() - let it serve the first queues of a device
- * @v: who
+ * vhost_start() - have the queues of a device served
  * @dev: the device, its driver ready
  *
- * Return: 0, or -1 if it does not want to or the driver has not set them up.
+ * Return: 0, or -1 if nobody wants to or the driver has not set them up.
  */
-int vhost_start(struct vhost *v, struct virtio_device *dev, unsigned int queues)
+int vhost_start(struct virtio_device *dev)
 {
-	u64 features = dev->driver_features & v->features;
+	struct vhost *v = (struct vhost *)dev;
+	u64 features = dev->driver_features & v->offered;
 	eventfd_t old;
 	unsigned int i;
 
 	eventfd_read(v->error, &old);	/* of an earlier start */
 	if (v->user)
 		features |= 1ULL << VHOST_USER_F_PROTOCOL_FEATURES;
-	if (call(v, VHOST_SET_FEATURES, &features, NULL) < 0 ||
-	    set_memory(v, dev->host->ram) < 0)
+	if (call(v, VHOST_SET_FEATURES, &features) < 0 || set_memory(v) < 0)
 		return -1;
-	for (i = 0; i < queues; i++) {
-		if (!dev->queue[i].enabled || set_queue(v, dev, i) < 0)
+	for (i = 0; i < v->queues; i++) {
+		if (!dev->queue[i].enabled || set_queue(v, i) < 0)
 			return -1;
 	}
 	return 0;
 }
 
-/** vhost_event() - virtio_device_ops.event, with vhost.error as fd */
+/** vhost_event() - the kernel, by vhost.error, has found a queue broken */
 void vhost_event(struct virtio_device *dev)
 {
 	eventfd_t count;
@@ -117,34 +133,30 @@ void vhost_event(struct virtio_device *dev)
 }
 
 /**
- * vhost_stop() - have the first queues of a device not served for now
- * @v: who
+ * vhost_stop() - have the queues of a device not served for now
  * @dev: the device, started
  *
  * Nothing is under way any more when it returns; vhost_start() goes on where it was.
  */
-void vhost_stop(struct vhost *v, struct virtio_device *dev, unsigned int queues)
+void vhost_stop(struct virtio_device *dev)
 {
+	struct vhost *v = (struct vhost *)dev;
 	struct vhost_vring_state base;
 	unsigned int i;
 
-	for (i = 0; i < queues; i++) {
+	for (i = 0; i < v->queues; i++) {
 		base = (struct vhost_vring_state){ .index = i };
-		if (call(v, VHOST_GET_VRING_BASE, &base, NULL) >= 0)
+		if (call(v, VHOST_GET_VRING_BASE, &base) >= 0)
 			dev->queue[i].next_avail = base.num;
 	}
 }
 
-/**
- * vhost_close() - have nothing served any more
- * @v: who; harmless if it was never opened
- */
-void vhost_close(struct vhost *v)
+/** vhost_destroy() - have nothing served any more, and the daemon end */
+void vhost_destroy(struct virtio_device *dev)
 {
-	if (v->fd >= 0)
-		close(v->fd);
-	if (v->error >= 0)
-		close(v->error);
-	v->fd = -1;
-	v->error = -1;
+	struct vhost *v = (struct vhost *)dev;
+
+	close(v->fd);
+	close(v->error);
+	daemon_stop(&v->daemon);
 }

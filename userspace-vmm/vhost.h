@@ -12,33 +12,39 @@
 #include "virtio.h"
 
 /**
- * struct vhost - who serves
+ * struct vhost - the first member of such a device
  * @fd: the kernel's device, or the daemon's socket; -1: none
+ * @queues: how many are served, from the first one on
+ * @offered: features
  * @user: it is a daemon
- * @features: what it offers
  * @error: eventfd: the kernel has found a queue broken; -1: none
  */
 struct vhost {
+	struct virtio_device dev;
 	int fd;
+	unsigned int queues;
+	u64 offered;
 	bool user;
-	u64 features;
+	struct daemon daemon;
 	int error;
 };
 
+void *vhost_add(struct virtio_host *host, const struct virtio_device_ops *ops, struct err *err);
 int vhost_open(struct vhost *v, const char *path, struct err *err);
-int vhost_start(struct vhost *v, struct virtio_device *dev, unsigned int queues);
+
+/* For struct virtio_device_ops. */
+int vhost_start(struct virtio_device *dev);
 void vhost_event(struct virtio_device *dev);
-void vhost_stop(struct vhost *v, struct virtio_device *dev, unsigned int queues);
-void vhost_close(struct vhost *v);
+void vhost_stop(struct virtio_device *dev);
+void vhost_destroy(struct virtio_device *dev);
 
 /* vhost-user.c; the requests are the kernel's numbers, and a few more. */
 #define VHOST_USER_F_PROTOCOL_FEATURES 30
 int vhost_user_listen(struct vhost *v, int *listener, struct err *err);
-int vhost_user_start(struct vhost *v, struct daemon *d, char *const argv[],
-		     const int *fds, unsigned int count, struct err *err);
+int vhost_user_start(struct vhost *v, char *const argv[], const int *fds, unsigned int count,
+		     struct err *err);
 void vhost_user_event(struct virtio_device *dev);
-int vhost_user_call(struct vhost *v, unsigned long request, void *arg,
-		    const struct guest_ram *ram);
+int vhost_user_call(struct vhost *v, unsigned long request, void *arg);
 int vhost_user_get_config(struct vhost *v, void *config, u32 len, struct err *err);
 int vhost_user_enable(struct vhost *v, unsigned int queue);
 

@@ -73,6 +73,9 @@ static const struct virtio_device_ops ops = {
 	.type = VIRTIO_ID_BALLOON,
 	.class = 0x00ff00,	/* no class */
 	.queues = 3,
+	.size = sizeof(struct balloon),
+	.config = offsetof(struct balloon, config),
+	.config_len = sizeof(struct virtio_balloon_config),
 	.process = process,
 	.write_config = write_config,
 };
@@ -87,13 +90,11 @@ int balloon_create(struct virtio_host *host, const char *arg, struct err *err)
 	if (*end || end == arg || mib >= host->ram->size / MIB)
 		return err_set(err, "--balloon %s: give a number of MiB, less than --mem; 0 for what is free only",
 			       arg);
-	b = calloc(1, sizeof(*b));
+	b = virtio_add(host, &ops, err);
 	if (!b)
-		return err_sys(err, "--balloon");
+		return -1;
 	b->config.num_pages = mib * (MIB / PAGE);
-	b->dev.config = &b->config;
-	b->dev.config_len = sizeof(b->config);
-	b->dev.features = 1ULL << VIRTIO_BALLOON_F_DEFLATE_ON_OOM |
-			  1ULL << VIRTIO_BALLOON_F_REPORTING;
-	return virtio_add(host, &b->dev, &ops, err);
+	b->dev.features |= 1ULL << VIRTIO_BALLOON_F_DEFLATE_ON_OOM |
+			   1ULL << VIRTIO_BALLOON_F_REPORTING;
+	return 0;
 }

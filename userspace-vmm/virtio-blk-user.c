@@ -25,35 +25,18 @@
 #define CONFIG_LEN offsetof(struct virtio_blk_config, max_secure_erase_sectors)
 
 struct blk_user {
-	struct virtio_device dev;
-	struct virtio_blk_config config;
 	struct vhost vhost;
-	struct daemon daemon;
+	struct virtio_blk_config config;
 	int file, layer;	/* held by their locks; -1: none */
 };
-
-static int start(struct virtio_device *dev)
-{
-	struct blk_user *b = (struct blk_user *)dev;
-
-	return vhost_start(&b->vhost, dev, 1);
-}
-
-static void stop(struct virtio_device *dev)
-{
-	vhost_stop(&((struct blk_user *)dev)->vhost, dev, 1);
-}
 
 static void destroy(struct virtio_device *dev)
 {
 	struct blk_user *b = (struct blk_user *)dev;
 
-	vhost_close(&b->vhost);
-	daemon_stop(&b->daemon);
-	if (b->file >= 0)
-		close(b->file);
-	if (b->layer >= 0)
-		close(b->layer);
+	vhost_destroy(dev);
+	close(b->file);
+	close(b->layer);
 }
 
 static const struct virtio_device_ops ops = {
@@ -61,9 +44,12 @@ static const struct virtio_device_ops ops = {
 	.type = VIRTIO_ID_BLOCK,
 	.class = 0x018000,	/* mass storage */
 	.queues = 1,
+	.size = sizeof(struct blk_user),
+	.config = offsetof(struct blk_user, config),
+	.config_len = CONFIG_LEN,
 	.event = vhost_user_event,
-	.start = start,
-	.stop = stop,
+	.start = vhost_start,
+	.stop = vhost_stop,
 	.destroy = destroy,
 };
 
@@ -116,8 +102,7 @@ static int open_files(struct blk_user *b, const struct disk *disk, struct err *e
 		return -1;
 	if (!disk->layer)
 		return 0;
-	if (b->layer >= 0)
-		close(b->layer);	/* a new one has no lock yet */
+	close(b->layer);	/* a new one has no lock yet */
 	b->layer = disk_open(disk->layer, false, err);
 	return b->layer < 0 ? -1 : 0;
 }
@@ -145,7 +130,7 @@ static int start_daemon(struct blk_user *b, const struct disk *disk, int listene
 	snprintf(export, sizeof(export),
 		 "type=vhost-user-blk,id=disk,node-name=disk,addr.type=fd,addr.str=%d,writable=%s",
 		 listener, disk->ro ? "off" : "on");
-	return vhost_user_start(&b->vhost, &b->daemon, argv, fds, b->layer >= 0 ? 3 : 2, err);
+	return vhost_user_start(&b->vhost, argv, fds, b->layer >= 0 ? 3 : 2, err);
 }
 
 /**
@@ -155,27 +140,21 @@ static int start_daemon(struct blk_user *b, const struct disk *disk, int listene
  */
 int blk_user_create(struct virtio_host *host, const struct disk *disk, struct err *err)
 {
-	struct blk_user *b = calloc(1, sizeof(*b));
+	struct vhost *v = vhost_add(host, &ops, err);
+	struct blk_user *b = (struct blk_user *)v;
 	int listener;
 
-	if (!b)
-		return err_sys(err, "--disk");
-	b->vhost.fd = -1;
-	b->vhost.error = -1;
+	if (!v)
+		return -1;
 	b->file = -1;
 	b->layer = -1;
-	b->dev.config = &b->config;
-	b->dev.config_len = CONFIG_LEN;
-	if (virtio_add(host, &b->dev, &ops, err) < 0 || open_files(b, disk, err) < 0)
-		return -1;
-	if (vhost_user_listen(&b->vhost, &listener, err) < 0 ||
+	if (open_files(b, disk, err) < 0 || vhost_user_listen(v, &listener, err) < 0 ||
 	    start_daemon(b, disk, listener, err) < 0)
 		return -1;
-	if (vhost_user_get_config(&b->vhost, &b->config, CONFIG_LEN, err) < 0)
-		return daemon_failed(&b->daemon, err);
-	b->dev.fd = b->vhost.fd;
+	if (vhost_user_get_config(v, &b->config, CONFIG_LEN, err) < 0)
+		return daemon_failed(&v->daemon, err);
 	if (disk->overlay && !disk->layer)
-		b->dev.lost = "its overlay has no name, and ends with the machine";
-	b->dev.features = (b->dev.features | BLK_FEATURES) & b->vhost.features;
+		v->dev.lost = "its overlay has no name, and ends with the machine";
+	v->dev.features = (v->dev.features | BLK_FEATURES) & v->offered;
 	return 0;
 }

@@ -274,8 +274,7 @@ static void destroy(struct virtio_device *dev)
 
 	if (blk->ring_ready)
 		io_uring_queue_exit(&blk->ring);
-	if (dev->fd >= 0)
-		close(dev->fd);
+	close(dev->fd);
 	close(blk->file);
 	free(blk->requests);
 }
@@ -285,6 +284,9 @@ static const struct virtio_device_ops ops = {
 	.type = VIRTIO_ID_BLOCK,
 	.class = 0x018000,	/* mass storage */
 	.queues = 1,
+	.size = sizeof(struct blk),
+	.config = offsetof(struct blk, config),
+	.config_len = sizeof(struct virtio_blk_config),
 	.process = process,
 	.event = event,
 	.stop = stop,
@@ -339,18 +341,16 @@ static int raw_create(struct virtio_host *host, const struct disk *disk,
 		      struct err *err)
 {
 	const char *name = strrchr(disk->path, '/');
-	struct blk *blk = calloc(1, sizeof(*blk));
+	struct blk *blk = virtio_add(host, &ops, err);
 	struct virtio_blk_config *c;
 	off_t size;
 
 	if (!blk)
-		return err_sys(err, "--disk");
+		return -1;
 	c = &blk->config;
 	blk->file = disk_open(disk->path, disk->ro, err);
-	if (blk->file < 0) {
-		free(blk);
+	if (blk->file < 0)
 		return -1;
-	}
 	name = name ? name + 1 : disk->path;
 	memcpy(blk->id, name, strnlen(name, sizeof(blk->id)));
 	size = lseek(blk->file, 0, SEEK_END);
@@ -363,17 +363,12 @@ static int raw_create(struct virtio_host *host, const struct disk *disk,
 	c->max_write_zeroes_sectors = RANGE_SECTORS;
 	c->max_write_zeroes_seg = 1;
 	c->write_zeroes_may_unmap = 1;
-	blk->dev.config = c;
-	blk->dev.config_len = sizeof(*c);
-	blk->dev.features = 1ULL << VIRTIO_BLK_F_SEG_MAX |
-			    1ULL << VIRTIO_BLK_F_BLK_SIZE |
-			    1ULL << VIRTIO_BLK_F_FLUSH |
-			    (disk->ro ? 1ULL << VIRTIO_BLK_F_RO :
-			     1ULL << VIRTIO_BLK_F_DISCARD |
-			     1ULL << VIRTIO_BLK_F_WRITE_ZEROES);
-	/* From here on it is the host's to free. */
-	if (virtio_add(host, &blk->dev, &ops, err) < 0)
-		return -1;
+	blk->dev.features |= 1ULL << VIRTIO_BLK_F_SEG_MAX |
+			     1ULL << VIRTIO_BLK_F_BLK_SIZE |
+			     1ULL << VIRTIO_BLK_F_FLUSH |
+			     (disk->ro ? 1ULL << VIRTIO_BLK_F_RO :
+			      1ULL << VIRTIO_BLK_F_DISCARD |
+			      1ULL << VIRTIO_BLK_F_WRITE_ZEROES);
 	if (!c->capacity)
 		return err_set(err, "disk %s is empty; give it a size, for instance with truncate -s 1G",
 			       disk->path);

@@ -85,10 +85,7 @@ static void event(struct virtio_device *dev)
 
 static void destroy(struct virtio_device *dev)
 {
-	struct hvc *hvc = (struct hvc *)dev;
-
-	if (hvc->out >= 0)
-		close(hvc->out);
+	close(((struct hvc *)dev)->out);
 }
 
 static const struct virtio_device_ops ops = {
@@ -96,6 +93,7 @@ static const struct virtio_device_ops ops = {
 	.type = VIRTIO_ID_CONSOLE,
 	.class = 0x078000,	/* communication, other */
 	.queues = 2,
+	.size = sizeof(struct hvc),
 	.process = process,
 	.event = event,
 	.destroy = destroy,
@@ -122,12 +120,10 @@ static int open_end(struct hvc *hvc, const char *arg, struct err *err)
 
 int console_create(struct virtio_host *host, const char *arg, struct err *err)
 {
-	struct hvc *hvc = calloc(1, sizeof(*hvc));
+	struct hvc *hvc = virtio_add(host, &ops, err);
 
 	if (!hvc)
-		return err_sys(err, "--console");
-	hvc->out = -1;
-	if (virtio_add(host, &hvc->dev, &ops, err) < 0)
 		return -1;
+	hvc->out = -1;
 	return open_end(hvc, arg, err);
 }

@@ -23,31 +23,16 @@
 #define PLACE "/tmp"	/* where the daemon sees the directory */
 
 struct fs {
-	struct virtio_device dev;
-	struct virtio_fs_config config;
 	struct vhost vhost;
-	struct daemon daemon;
+	struct virtio_fs_config config;
 	char *dir;
 	bool ro;
 };
 
-static int start(struct virtio_device *dev)
-{
-	return vhost_start(&((struct fs *)dev)->vhost, dev, QUEUES);
-}
-
-static void stop(struct virtio_device *dev)
-{
-	vhost_stop(&((struct fs *)dev)->vhost, dev, QUEUES);
-}
-
 static void destroy(struct virtio_device *dev)
 {
-	struct fs *fs = (struct fs *)dev;
-
-	vhost_close(&fs->vhost);
-	daemon_stop(&fs->daemon);
-	free(fs->dir);
+	vhost_destroy(dev);
+	free(((struct fs *)dev)->dir);
 }
 
 static const struct virtio_device_ops ops = {
@@ -55,9 +40,12 @@ static const struct virtio_device_ops ops = {
 	.type = VIRTIO_ID_FS,
 	.class = 0x018000,	/* mass storage */
 	.queues = QUEUES,
+	.size = sizeof(struct fs),
+	.config = offsetof(struct fs, config),
+	.config_len = sizeof(struct virtio_fs_config),
 	.event = vhost_user_event,
-	.start = start,
-	.stop = stop,
+	.start = vhost_start,
+	.stop = vhost_stop,
 	.destroy = destroy,
 };
 
@@ -133,7 +121,7 @@ static int show_directory(void *opaque)
  */
 int fs_create(struct virtio_host *host, const char *arg, struct err *err)
 {
-	struct fs *fs = calloc(1, sizeof(*fs));
+	struct fs *fs = vhost_add(host, &ops, err);
 	char socket[24];
 	char *const argv[] = {
 		access(PROGRAM, X_OK) ? "virtiofsd" : PROGRAM, "-f",
@@ -141,24 +129,15 @@ int fs_create(struct virtio_host *host, const char *arg, struct err *err)
 	};
 	int listener;
 
-	if (!fs)
-		return err_sys(err, "--share");
-	fs->vhost.fd = -1;
-	fs->vhost.error = -1;
-	fs->dev.config = &fs->config;
-	fs->dev.config_len = sizeof(fs->config);
-	if (virtio_add(host, &fs->dev, &ops, err) < 0 || parse(fs, arg, err) < 0)
-		return -1;
-	if (vhost_user_listen(&fs->vhost, &listener, err) < 0)
+	if (!fs || parse(fs, arg, err) < 0 || vhost_user_listen(&fs->vhost, &listener, err) < 0)
 		return -1;
 	snprintf(socket, sizeof(socket), "--fd=%d", listener);
-	fs->daemon.prepare = show_directory;
-	fs->daemon.jails_itself = true;
-	fs->daemon.opaque = fs;
-	if (vhost_user_start(&fs->vhost, &fs->daemon, argv, &listener, 1, err) < 0)
+	fs->vhost.daemon.prepare = show_directory;
+	fs->vhost.daemon.jails_itself = true;
+	fs->vhost.daemon.opaque = fs;
+	if (vhost_user_start(&fs->vhost, argv, &listener, 1, err) < 0)
 		return -1;
-	fs->dev.fd = fs->vhost.fd;
-	fs->dev.lost = "virtiofsd alone knows what the guest has open";
-	fs->dev.features &= fs->vhost.features;
+	fs->vhost.dev.lost = "virtiofsd alone knows what the guest has open";
+	fs->vhost.dev.features &= fs->vhost.offered;
 	return 0;
 }

@@ -112,6 +112,9 @@ static const struct virtio_device_ops ops = {
 	.type = VIRTIO_ID_INPUT,
 	.class = 0x098000,	/* input, other */
 	.queues = 2,
+	.size = sizeof(struct input),
+	.config = offsetof(struct input, config),
+	.config_len = sizeof(struct virtio_input_config),
 	.process = process,
 	.stop = stop,
 	.write_config = write_config,
@@ -126,16 +129,12 @@ static const struct virtio_device_ops ops = {
  */
 struct virtio_device *input_create(struct virtio_host *host, bool tablet, struct err *err)
 {
-	struct input *in = calloc(1, sizeof(*in));
+	struct input *in = virtio_add(host, &ops, err);
 
-	if (!in) {
-		err_sys(err, "--display");
+	if (!in)
 		return NULL;
-	}
 	in->tablet = tablet;
-	in->dev.config = &in->config;
-	in->dev.config_len = sizeof(in->config);
-	return virtio_add(host, &in->dev, &ops, err) < 0 ? NULL : &in->dev;
+	return &in->dev;
 }
 
 /**

@@ -150,8 +150,7 @@ static void destroy(struct virtio_device *dev)
 {
 	struct net_user *net = (struct net_user *)dev;
 
-	if (net->socket >= 0)
-		close(net->socket);
+	close(net->socket);
 	daemon_stop(&net->daemon);
 }
 
@@ -160,6 +159,9 @@ static const struct virtio_device_ops ops = {
 	.type = VIRTIO_ID_NET,
 	.class = 0x020000,	/* Ethernet */
 	.queues = 2,
+	.size = sizeof(struct net_user),
+	.config = offsetof(struct net_user, config),
+	.config_len = sizeof_field(struct virtio_net_config, mac),
 	.process = process,
 	.event = event,
 	.destroy = destroy,
@@ -218,23 +220,19 @@ static int start_passt(struct net_user *net, char *options, struct err *err)
  */
 int net_user_create(struct virtio_host *host, const char *options, struct err *err)
 {
-	struct net_user *net = calloc(1, sizeof(*net));
-	char *copy = strdup(options);
+	struct net_user *net = virtio_add(host, &ops, err);
+	char *copy;
 	int ret;
 
-	if (!net || !copy) {
-		free(net);
-		free(copy);
-		return err_sys(err, "--net");
-	}
+	if (!net)
+		return -1;
 	net->socket = -1;
 	net_mac(host, "user", net->config.mac);
-	net->dev.config = &net->config;
-	net->dev.config_len = sizeof(net->config.mac);
-	net->dev.features = 1ULL << VIRTIO_NET_F_MAC;
-	ret = virtio_add(host, &net->dev, &ops, err);
-	if (!ret)
-		ret = start_passt(net, copy, err);
+	net->dev.features |= 1ULL << VIRTIO_NET_F_MAC;
+	copy = strdup(options);
+	if (!copy)
+		return err_sys(err, "--net");
+	ret = start_passt(net, copy, err);
 	net->dev.fd = net->socket;
 	free(copy);
 	return ret;

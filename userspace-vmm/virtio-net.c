@@ -23,9 +23,8 @@
 		      1ULL << VIRTIO_NET_F_GUEST_TSO6 | 1ULL << VIRTIO_NET_F_GUEST_ECN)
 
 struct net {
-	struct virtio_device dev;
-	struct virtio_net_config config;
 	struct vhost vhost;
+	struct virtio_net_config config;
 	int tap;
 };
 
@@ -57,26 +56,21 @@ static int start(struct virtio_device *dev)
 	}
 	/* The guest may ask for what makes no sense without checksums. */
 	if (ioctl(net->tap, TUNSETOFFLOAD, offload) < 0 ||
-	    vhost_start(&net->vhost, dev, 2) < 0)
+	    vhost_start(dev) < 0)
 		return -1;
 	return set_backend(net, net->tap);
 }
 
 static void stop(struct virtio_device *dev)
 {
-	struct net *net = (struct net *)dev;
-
-	set_backend(net, -1);
-	vhost_stop(&net->vhost, dev, 2);
+	set_backend((struct net *)dev, -1);
+	vhost_stop(dev);
 }
 
 static void destroy(struct virtio_device *dev)
 {
-	struct net *net = (struct net *)dev;
-
-	vhost_close(&net->vhost);
-	if (net->tap >= 0)
-		close(net->tap);
+	vhost_destroy(dev);
+	close(((struct net *)dev)->tap);
 }
 
 static const struct virtio_device_ops ops = {
@@ -84,6 +78,9 @@ static const struct virtio_device_ops ops = {
 	.type = VIRTIO_ID_NET,
 	.class = 0x020000,	/* Ethernet */
 	.queues = 2,
+	.size = sizeof(struct net),
+	.config = offsetof(struct net, config),
+	.config_len = sizeof_field(struct virtio_net_config, mac),
 	.event = vhost_event,
 	.start = start,
 	.stop = stop,
@@ -134,24 +131,17 @@ void net_mac(const struct virtio_host *host, const char *name, u8 mac[6])
 
 static int tap_create(struct virtio_host *host, const char *name, struct err *err)
 {
-	struct net *net = calloc(1, sizeof(*net));
+	struct vhost *v = vhost_add(host, &ops, err);
+	struct net *net = (struct net *)v;
 
-	if (!net)
-		return err_sys(err, "--net");
-	net->vhost.fd = -1;
-	net->vhost.error = -1;
+	if (!v)
+		return -1;
 	net->tap = -1;
 	net_mac(host, name, net->config.mac);
-	net->dev.config = &net->config;
-	net->dev.config_len = sizeof(net->config.mac);
-	if (virtio_add(host, &net->dev, &ops, err) < 0 ||
-	    open_tap(net, name, err) < 0 ||
-	    vhost_open(&net->vhost, "/dev/vhost-net", err) < 0)
+	if (open_tap(net, name, err) < 0 || vhost_open(v, "/dev/vhost-net", err) < 0)
 		return -1;
-	net->dev.fd = net->vhost.error;
-	net->dev.features |= 1ULL << VIRTIO_NET_F_MRG_RXBUF;
-	net->dev.features &= net->vhost.features;
-	net->dev.features |= TAP_FEATURES | 1ULL << VIRTIO_NET_F_MAC;
+	v->dev.features = ((v->dev.features | 1ULL << VIRTIO_NET_F_MRG_RXBUF) & v->offered) |
+			  TAP_FEATURES | 1ULL << VIRTIO_NET_F_MAC;
 	return 0;
 }
 

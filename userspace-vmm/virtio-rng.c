@@ -2,7 +2,6 @@
 /*
  * Entropy (virtio 1.2, section 5.4): the smallest device.
  */
-#include <stdlib.h>
 #include <sys/random.h>
 
 #include "devices.h"
@@ -26,14 +25,11 @@ static const struct virtio_device_ops ops = {
 	.type = VIRTIO_ID_RNG,
 	.class = 0x00ff00,	/* no class */
 	.queues = 1,
+	.size = sizeof(struct virtio_device),
 	.process = process,
 };
 
 int rng_create(struct virtio_host *host, const char *arg, struct err *err)
 {
-	struct virtio_device *dev = calloc(1, sizeof(*dev));
-
-	if (!dev)
-		return err_sys(err, "--rng");
-	return virtio_add(host, dev, &ops, err);
+	return virtio_add(host, &ops, err) ? 0 : -1;
 }

@@ -10,12 +10,11 @@
 #include "devices.h"
 #include "vhost.h"
 
-#define EVENTS 2
+#define EVENTS 2	/* a queue that vhost does not serve */
 
 struct vsock {
-	struct virtio_device dev;
-	struct virtio_vsock_config config;
 	struct vhost vhost;
+	struct virtio_vsock_config config;
 };
 
 static int run(struct vsock *s, int on)
@@ -36,24 +35,15 @@ static void tell_restored(struct virtio_device *dev)
 
 static int start(struct virtio_device *dev)
 {
-	struct vsock *s = (struct vsock *)dev;
-
 	if (dev->restored)
 		tell_restored(dev);
-	return vhost_start(&s->vhost, dev, 2) < 0 ? -1 : run(s, 1);
+	return vhost_start(dev) < 0 ? -1 : run((struct vsock *)dev, 1);
 }
 
 static void stop(struct virtio_device *dev)
 {
-	struct vsock *s = (struct vsock *)dev;
-
-	run(s, 0);
-	vhost_stop(&s->vhost, dev, 2);
-}
-
-static void destroy(struct virtio_device *dev)
-{
-	vhost_close(&((struct vsock *)dev)->vhost);
+	run((struct vsock *)dev, 0);
+	vhost_stop(dev);
 }
 
 static const struct virtio_device_ops ops = {
@@ -61,10 +51,13 @@ static const struct virtio_device_ops ops = {
 	.type = VIRTIO_ID_VSOCK,
 	.class = 0x028000,	/* network, other */
 	.queues = 3,
+	.size = sizeof(struct vsock),
+	.config = offsetof(struct vsock, config),
+	.config_len = sizeof(struct virtio_vsock_config),
 	.event = vhost_event,
 	.start = start,
 	.stop = stop,
-	.destroy = destroy,
+	.destroy = vhost_destroy,
 };
 
 int vsock_create(struct virtio_host *host, const char *arg, struct err *err)
@@ -78,19 +71,14 @@ int vsock_create(struct virtio_host *host, const char *arg, struct err *err)
 	if (*end || end == arg || cid < 3 || cid > 0xfffffffe)
 		return err_set(err, "--vsock %s: give a number from 3 on, one for each machine",
 			       arg);
-	s = calloc(1, sizeof(*s));
+	s = vhost_add(host, &ops, err);
 	if (!s)
-		return err_sys(err, "--vsock");
-	s->vhost.fd = -1;
-	s->vhost.error = -1;
-	s->config.guest_cid = cid;
-	s->dev.config = &s->config;
-	s->dev.config_len = sizeof(s->config);
-	if (virtio_add(host, &s->dev, &ops, err) < 0 ||
-	    vhost_open(&s->vhost, "/dev/vhost-vsock", err) < 0)
 		return -1;
-	s->dev.fd = s->vhost.error;
-	s->dev.features &= s->vhost.features;
+	s->vhost.queues = EVENTS;
+	s->config.guest_cid = cid;
+	if (vhost_open(&s->vhost, "/dev/vhost-vsock", err) < 0)
+		return -1;
+	s->vhost.dev.features &= s->vhost.offered;
 	if (ioctl(s->vhost.fd, VHOST_VSOCK_SET_GUEST_CID, &cid) < 0)
 		return errno == EADDRINUSE ?
 			err_set(err, "--vsock %s: another machine has this number", arg) :

@@ -333,12 +333,12 @@ static void common_write(struct virtio_device *dev, const struct bus_access *acc
 
 static void device_config(struct virtio_device *dev, struct bus_access *access)
 {
-	u64 offset = access->offset - DEVICE_CFG;
+	u64 offset = access->offset - DEVICE_CFG, len = dev->ops->config_len;
 
-	if (offset >= dev->config_len || access->size > dev->config_len - offset)
+	if (offset >= len || access->size > len - offset)
 		return;
 	if (!access->write)
-		memcpy(&access->value, (u8 *)dev->config + offset, access->size);
+		memcpy(&access->value, (u8 *)dev + dev->ops->config + offset, access->size);
 	else if (dev->ops->write_config)
 		dev->ops->write_config(dev, offset, access->value);
 }
@@ -403,16 +403,7 @@ static void add_cap(struct virtio_device *dev, u8 type, u32 offset, u32 length)
 	       cap.cap.cap_len - PCI_CAP_FLAGS);
 }
 
-/**
- * virtio_add() - put a device on the bus, before the guest runs
- * @host: what it shares with others
- * @dev: allocated and cleared; features and configuration are filled in, fd is not yet
- * @ops: what it is
- *
- * From here on virtio_remove_all() destroys and frees it, also on failure.
- */
-int virtio_add(struct virtio_host *host, struct virtio_device *dev,
-	       const struct virtio_device_ops *ops, struct err *err)
+static int plug(struct virtio_host *host, struct virtio_device *dev, struct err *err)
 {
 	struct pci_bar bar = {
 		.size = BAR_SIZE,
@@ -420,21 +411,9 @@ int virtio_add(struct virtio_host *host, struct virtio_device *dev,
 		.map = bar_map,
 		.dev = dev,
 	};
-	struct virtio_device **end = &host->first;
-	u16 device = DEVICE_MODERN + ops->type;
+	const struct virtio_device_ops *ops = dev->ops;
 	unsigned int i;
 
-	dev->fd = -1;
-	dev->out_fd = -1;
-	dev->ops = ops;
-	dev->host = host;
-	dev->features |= TRANSPORT_FEATURES;
-	pthread_mutex_init(&dev->lock, NULL);
-	while (*end)
-		end = &(*end)->next;
-	*end = dev;
-	for (i = 0; i < VIRTIO_QUEUES; i++)
-		dev->queue[i].kick_fd = -1;
 	dev->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (dev->wake_fd < 0)
 		return err_sys(err, "cannot create an eventfd");
@@ -444,20 +423,67 @@ int virtio_add(struct virtio_host *host, struct virtio_device *dev,
 			return err_sys(err, "cannot create an eventfd");
 	}
 	reset(dev);
-	if (pci_add(host->pci, &dev->pci, VENDOR_VIRTIO, device, ops->class, err) < 0)
+	if (pci_add(host->pci, &dev->pci, VENDOR_VIRTIO, DEVICE_MODERN + ops->type, ops->class,
+		    err) < 0)
 		return -1;
 	dev->pci.config[PCI_REVISION_ID] = 1;
 	memcpy(dev->pci.config + PCI_SUBSYSTEM_VENDOR_ID, dev->pci.config, 4);
 	add_cap(dev, VIRTIO_PCI_CAP_COMMON_CFG, COMMON_CFG,
 		sizeof(struct virtio_pci_common_cfg));
 	add_cap(dev, VIRTIO_PCI_CAP_ISR_CFG, ISR_CFG, 1);
-	if (dev->config_len)
-		add_cap(dev, VIRTIO_PCI_CAP_DEVICE_CFG, DEVICE_CFG, dev->config_len);
+	if (ops->config_len)
+		add_cap(dev, VIRTIO_PCI_CAP_DEVICE_CFG, DEVICE_CFG, ops->config_len);
 	add_cap(dev, VIRTIO_PCI_CAP_NOTIFY_CFG, NOTIFY_CFG,
 		NOTIFY_STRIDE * ops->queues);
 	pci_add_bar(host->pci, &dev->pci, 0, &bar);
 	return pci_add_msix(host->pci, &dev->pci, 0, MSIX_TABLE, ops->queues + 1,
 			    err);
+}
+
+static void unplug(struct virtio_device *dev)
+{
+	unsigned int i;
+
+	pci_remove(dev->host->pci, &dev->pci);
+	for (i = 0; i < VIRTIO_QUEUES; i++)
+		close(dev->queue[i].kick_fd);
+	close(dev->wake_fd);
+	free(dev);
+}
+
+/**
+ * virtio_add() - make a device and put it on the bus, before the guest runs
+ * @host: what it shares with others
+ * @ops: what it is
+ *
+ * Return: the device, cleared, for features, configuration and fd to be filled in; NULL on
+ * failure. virtio_remove_all() destroys and frees it.
+ */
+void *virtio_add(struct virtio_host *host, const struct virtio_device_ops *ops, struct err *err)
+{
+	struct virtio_device *dev = calloc(1, ops->size), **end = &host->first;
+	unsigned int i;
+
+	if (!dev) {
+		err_sys(err, "cannot allocate a %s", ops->name);
+		return NULL;
+	}
+	dev->fd = -1;
+	dev->out_fd = -1;
+	for (i = 0; i < VIRTIO_QUEUES; i++)
+		dev->queue[i].kick_fd = -1;
+	dev->ops = ops;
+	dev->host = host;
+	dev->features = TRANSPORT_FEATURES;
+	pthread_mutex_init(&dev->lock, NULL);
+	if (plug(host, dev, err) < 0) {
+		unplug(dev);
+		return NULL;
+	}
+	while (*end)
+		end = &(*end)->next;
+	*end = dev;
+	return dev;
 }
 
 /**
@@ -567,8 +593,6 @@ int virtio_load(void *opaque)
 
 static void remove_one(struct virtio_device *dev)
 {
-	unsigned int i;
-
 	pthread_mutex_lock(&dev->lock);
 	dev->quit = true;
 	pthread_mutex_unlock(&dev->lock);
@@ -579,14 +603,7 @@ static void remove_one(struct virtio_device *dev)
 	reset(dev);
 	if (dev->ops->destroy)
 		dev->ops->destroy(dev);
-	pci_remove(dev->host->pci, &dev->pci);
-	for (i = 0; i < VIRTIO_QUEUES; i++) {
-		if (dev->queue[i].kick_fd >= 0)
-			close(dev->queue[i].kick_fd);
-	}
-	if (dev->wake_fd >= 0)
-		close(dev->wake_fd);
-	free(dev);
+	unplug(dev);
 }
 
 /**

@@ -73,13 +73,16 @@ struct virtio_device;
  * @type: VIRTIO_ID_*
  * @class: PCI class
  * @queues: how many, VIRTIO_QUEUES at most
+ * @size: of its structure, which starts with a struct virtio_device
+ * @config: where in there its configuration space is
+ * @config_len: how much of that the guest sees
  * @process: the guest has kicked a queue
  * @event: virtio_device.fd is readable, or out_fd writable
  * @start: the driver is ready, and has chosen features; 0, or -1: it failed
  * @stop: finish all requests, and touch guest memory no more: the driver resets the
  *	device, or it is paused, and started again where it was
  * @write_config: a store to the configuration
- * @destroy: give back what the creation took; not the structure
+ * @destroy: give back what the creation took; not the structure. Closing -1 is harmless
  *
  * All of them are called with the device's lock held, and all are optional. A
  * device without @process is served by others: it hands its eventfds over in
@@ -90,6 +93,7 @@ struct virtio_device_ops {
 	u16 type;
 	u32 class;
 	unsigned int queues;
+	size_t size, config, config_len;
 	void (*process)(struct virtio_device *dev, unsigned int queue);
 	void (*event)(struct virtio_device *dev);
 	int (*start)(struct virtio_device *dev);
@@ -122,7 +126,6 @@ struct virtio_saved {
 /**
  * struct virtio_device - the first member of every device
  * @features: what is offered
- * @config: the device's configuration space
  * @fd: polled while the driver is ready, for @event; -1: none
  * @out_fd: one that has to become writable; -1: none
  * @lost: why a snapshot cannot keep it; NULL: it can
@@ -133,8 +136,6 @@ struct virtio_device {
 	struct virtio_host *host;
 	struct virtio_device *next;
 	u64 features;
-	void *config;
-	size_t config_len;
 	int fd;
 	int out_fd;
 	const char *lost;
@@ -168,8 +169,7 @@ struct virtio_host {
 	struct virtio_device *first;
 };
 
-int virtio_add(struct virtio_host *host, struct virtio_device *dev,
-	       const struct virtio_device_ops *ops, struct err *err);
+void *virtio_add(struct virtio_host *host, const struct virtio_device_ops *ops, struct err *err);
 int device_thread(pthread_t *thread, void *(*fn)(void *arg), void *arg, const char *name,
 		  struct err *err);
 int virtio_serve_all(struct virtio_host *host, struct err *err);
