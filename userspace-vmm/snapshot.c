@@ -19,7 +19,7 @@
 #include "machine.h"
 
 #define MAGIC "KEELSNAP"
-#define VERSION 2
+#define VERSION 3
 #define STATE_MAX (64 * MIB)
 #define MSRS_MAX 512
 #define XSAVE_MAX (16 * KIB)

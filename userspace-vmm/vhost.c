@@ -107,7 +107,7 @@ static int set_queue(struct vhost *v, unsigned int i)
 int vhost_start(struct virtio_device *dev)
 {
 	struct vhost *v = (struct vhost *)dev;
-	u64 features = dev->driver_features & v->offered;
+	u64 features = dev->reg.driver_features & v->offered;
 	eventfd_t old;
 	unsigned int i;
 

@@ -26,9 +26,6 @@ int vq_enable(struct virtio_queue *q, const struct guest_ram *ram)
 	if (!q->desc || !q->avail || !q->used || (q->gpa[0] & 15) ||
 	    (q->gpa[1] & 1) || (q->gpa[2] & 3))
 		return -1;
-	q->next_avail = 0;
-	q->next_used = 0;
-	q->signalled = 0;
 	q->enabled = true;
 	return 0;
 }

@@ -37,16 +37,16 @@
 /** virtio_config_changed() - tell the driver to look at the configuration again */
 void virtio_config_changed(struct virtio_device *dev)
 {
-	dev->generation++;
-	dev->isr |= ISR_CONFIG;
-	pci_msix_raise(&dev->pci, dev->config_vector);
+	dev->reg.generation++;
+	dev->reg.isr |= ISR_CONFIG;
+	pci_msix_raise(&dev->pci, dev->reg.config_vector);
 }
 
 /** virtio_broken() - the driver has done what it must not; wait for its reset */
 void virtio_broken(struct virtio_device *dev)
 {
-	dev->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
-	if (dev->status & VIRTIO_CONFIG_S_DRIVER_OK)
+	dev->reg.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+	if (dev->reg.status & VIRTIO_CONFIG_S_DRIVER_OK)
 		virtio_config_changed(dev);
 }
 
@@ -195,39 +195,37 @@ static void reset(struct virtio_device *dev)
 {
 	unsigned int i;
 
-	if ((dev->status & VIRTIO_CONFIG_S_DRIVER_OK) && dev->ops->stop)
+	if ((dev->reg.status & VIRTIO_CONFIG_S_DRIVER_OK) && dev->ops->stop)
 		dev->ops->stop(dev);
-	dev->status = 0;
-	dev->isr = 0;
-	dev->driver_features = 0;
-	dev->config_vector = VIRTIO_MSI_NO_VECTOR;
-	dev->queue_select = 0;
+	dev->reg = (struct virtio_registers){
+		.config_vector = VIRTIO_MSI_NO_VECTOR,
+		.generation = dev->reg.generation,
+	};
 	/* kick_fd is constant: bar_map() reads it without the lock. */
 	for (i = 0; i < dev->ops->queues; i++) {
+		memset(&dev->queue[i], 0, VQ_KEPT);
 		dev->queue[i].size = VQ_SIZE;
-		dev->queue[i].enabled = false;
 		dev->queue[i].vector = VIRTIO_MSI_NO_VECTOR;
-		memset(dev->queue[i].gpa, 0, sizeof(dev->queue[i].gpa));
 	}
 }
 
 static void set_status(struct virtio_device *dev, u8 status)
 {
-	u8 added = status & ~dev->status;
+	u8 added = status & ~dev->reg.status;
 
 	if (!status) {
 		reset(dev);
 		return;
 	}
 	if ((added & VIRTIO_CONFIG_S_FEATURES_OK) &&
-	    ((dev->driver_features & ~dev->features) ||
+	    ((dev->reg.driver_features & ~dev->features) ||
 	     !virtio_has(dev, VIRTIO_F_VERSION_1)))
 		added &= ~VIRTIO_CONFIG_S_FEATURES_OK;
-	dev->status |= added & ~VIRTIO_CONFIG_S_NEEDS_RESET;
+	dev->reg.status |= added & ~VIRTIO_CONFIG_S_NEEDS_RESET;
 	if (!(added & VIRTIO_CONFIG_S_DRIVER_OK))
 		return;
-	if (!(dev->status & VIRTIO_CONFIG_S_FEATURES_OK)) {
-		dev->status &= ~VIRTIO_CONFIG_S_DRIVER_OK;
+	if (!(dev->reg.status & VIRTIO_CONFIG_S_FEATURES_OK)) {
+		dev->reg.status &= ~VIRTIO_CONFIG_S_DRIVER_OK;
 		virtio_broken(dev);
 	} else if (!virtio_running(dev) || start(dev) < 0) {
 		virtio_broken(dev);
@@ -236,26 +234,26 @@ static void set_status(struct virtio_device *dev, u8 status)
 
 static void common_read(struct virtio_device *dev, struct bus_access *access)
 {
-	u32 select = dev->feature_select[0], driver = dev->feature_select[1];
+	u32 select = dev->reg.feature_select[0], driver = dev->reg.feature_select[1];
 	struct virtio_pci_common_cfg cfg = {
 		.device_feature_select = select,
 		.device_feature = select < 2 ? dev->features >> 32 * select : 0,
 		.guest_feature_select = driver,
-		.guest_feature = driver < 2 ? dev->driver_features >> 32 * driver : 0,
-		.msix_config = dev->config_vector,
+		.guest_feature = driver < 2 ? dev->reg.driver_features >> 32 * driver : 0,
+		.msix_config = dev->reg.config_vector,
 		.num_queues = dev->ops->queues,
-		.device_status = dev->status,
-		.config_generation = dev->generation,
-		.queue_select = dev->queue_select,
+		.device_status = dev->reg.status,
+		.config_generation = dev->reg.generation,
+		.queue_select = dev->reg.queue_select,
 	};
 	const struct virtio_queue *q;
 
-	if (dev->queue_select < dev->ops->queues) {
-		q = &dev->queue[dev->queue_select];
+	if (dev->reg.queue_select < dev->ops->queues) {
+		q = &dev->queue[dev->reg.queue_select];
 		cfg.queue_size = q->size;
 		cfg.queue_msix_vector = q->vector;
 		cfg.queue_enable = q->enabled;
-		cfg.queue_notify_off = dev->queue_select;
+		cfg.queue_notify_off = dev->reg.queue_select;
 		memcpy(&cfg.queue_desc_lo, q->gpa, sizeof(q->gpa));
 	}
 	memcpy(&access->value, (u8 *)&cfg + access->offset, access->size);
@@ -275,7 +273,7 @@ static void queue_write(struct virtio_device *dev, struct virtio_queue *q,
 		break;
 	case VIRTIO_PCI_COMMON_Q_ENABLE:
 		/* After DRIVER_OK nobody would tell the device. */
-		if (value != 1 || (dev->status & VIRTIO_CONFIG_S_DRIVER_OK) ||
+		if (value != 1 || (dev->reg.status & VIRTIO_CONFIG_S_DRIVER_OK) ||
 		    vq_enable(q, dev->host->ram) < 0)
 			virtio_broken(dev);
 		break;
@@ -295,30 +293,30 @@ static u16 valid_vector(const struct virtio_device *dev, u16 vector)
 
 static void common_write(struct virtio_device *dev, const struct bus_access *access)
 {
-	struct virtio_queue *q = dev->queue_select < dev->ops->queues ?
-				 &dev->queue[dev->queue_select] : NULL;
-	unsigned int driver = dev->feature_select[1];
+	struct virtio_queue *q = dev->reg.queue_select < dev->ops->queues ?
+				 &dev->queue[dev->reg.queue_select] : NULL;
+	unsigned int driver = dev->reg.feature_select[1];
 	u64 value = access->value;
 
 	switch (access->offset) {
 	case VIRTIO_PCI_COMMON_DFSELECT:
-		dev->feature_select[0] = value;
+		dev->reg.feature_select[0] = value;
 		break;
 	case VIRTIO_PCI_COMMON_GFSELECT:
-		dev->feature_select[1] = value;
+		dev->reg.feature_select[1] = value;
 		break;
 	case VIRTIO_PCI_COMMON_GF:
-		if (driver < 2 && !(dev->status & VIRTIO_CONFIG_S_FEATURES_OK))
-			memcpy((u8 *)&dev->driver_features + 4 * driver, &value, 4);
+		if (driver < 2 && !(dev->reg.status & VIRTIO_CONFIG_S_FEATURES_OK))
+			memcpy((u8 *)&dev->reg.driver_features + 4 * driver, &value, 4);
 		break;
 	case VIRTIO_PCI_COMMON_MSIX:
-		dev->config_vector = valid_vector(dev, value);
+		dev->reg.config_vector = valid_vector(dev, value);
 		break;
 	case VIRTIO_PCI_COMMON_STATUS:
 		set_status(dev, value);
 		break;
 	case VIRTIO_PCI_COMMON_Q_SELECT:
-		dev->queue_select = value;
+		dev->reg.queue_select = value;
 		break;
 	case VIRTIO_PCI_COMMON_Q_MSIX:
 		if (q)
@@ -357,8 +355,8 @@ static void bar_access(void *opaque, struct bus_access *access)
 		else
 			common_read(dev, access);
 	} else if (offset == ISR_CFG && !access->write) {
-		access->value = dev->isr;
-		dev->isr = 0;
+		access->value = dev->reg.isr;
+		dev->reg.isr = 0;
 	} else if (offset >= DEVICE_CFG && offset < NOTIFY_CFG) {
 		device_config(dev, access);
 	} else if (offset >= NOTIFY_CFG && queue < dev->ops->queues && access->write) {
@@ -532,24 +530,9 @@ void virtio_save(void *opaque)
 	unsigned int i;
 
 	pci_save(dev->host->pci, &dev->pci, &s->pci);
-	s->driver_features = dev->driver_features;
-	memcpy(s->feature_select, dev->feature_select, sizeof(s->feature_select));
-	s->config_vector = dev->config_vector;
-	s->queue_select = dev->queue_select;
-	s->status = dev->status;
-	s->isr = dev->isr;
-	s->generation = dev->generation;
-	for (i = 0; i < dev->ops->queues; i++) {
-		const struct virtio_queue *q = &dev->queue[i];
-
-		memcpy(s->queue[i].gpa, q->gpa, sizeof(q->gpa));
-		s->queue[i].size = q->size;
-		s->queue[i].enabled = q->enabled;
-		s->queue[i].vector = q->vector;
-		s->queue[i].next_avail = q->next_avail;
-		s->queue[i].next_used = q->next_used;
-		s->queue[i].signalled = q->signalled;
-	}
+	s->reg = dev->reg;
+	for (i = 0; i < dev->ops->queues; i++)
+		memcpy(&s->queue[i], &dev->queue[i], VQ_KEPT);
 }
 
 /**
@@ -566,27 +549,19 @@ int virtio_load(void *opaque)
 
 	dev->paused = true;
 	dev->restored = true;
-	dev->driver_features = s->driver_features;
-	memcpy(dev->feature_select, s->feature_select, sizeof(s->feature_select));
-	dev->config_vector = valid_vector(dev, s->config_vector);
-	dev->queue_select = s->queue_select;
-	dev->status = s->status;
-	dev->isr = s->isr;
-	dev->generation = s->generation;
-	if ((s->status & VIRTIO_CONFIG_S_FEATURES_OK) && (s->driver_features & ~dev->features))
+	dev->reg = s->reg;
+	dev->reg.config_vector = valid_vector(dev, s->reg.config_vector);
+	if ((s->reg.status & VIRTIO_CONFIG_S_FEATURES_OK) &&
+	    (s->reg.driver_features & ~dev->features))
 		return -1;
 	for (i = 0; i < dev->ops->queues; i++) {
 		struct virtio_queue *q = &dev->queue[i];
 
-		memcpy(q->gpa, s->queue[i].gpa, sizeof(q->gpa));
-		q->size = s->queue[i].size;
-		q->vector = valid_vector(dev, s->queue[i].vector);
+		memcpy(q, &s->queue[i], VQ_KEPT);
+		q->vector = valid_vector(dev, q->vector);
 		if (!q->size || q->size > VQ_SIZE || (q->size & (q->size - 1)) ||
-		    (s->queue[i].enabled && vq_enable(q, dev->host->ram) < 0))
+		    (q->enabled && vq_enable(q, dev->host->ram) < 0))
 			return -1;
-		q->next_avail = s->queue[i].next_avail;
-		q->next_used = s->queue[i].next_used;
-		q->signalled = s->queue[i].signalled;
 	}
 	return pci_load(dev->host->pci, &dev->pci, &s->pci);
 }

@@ -19,28 +19,31 @@
 #define VQ_SIZE 256		/* the largest ring, and the longest chain */
 
 /**
- * struct virtio_queue - a ring
+ * struct virtio_queue - a ring; a snapshot keeps what comes before @desc
+ * @gpa: descriptors, available ring, used ring, as the guest wrote them
  * @size: what the guest wants, a power of two; VQ_SIZE at most
  * @enabled: the pointers are valid; the guest cannot change what they are
+ * @vector: what to raise when we have something for it
+ * @signalled: @next_used at the last interrupt decision
  * @event_idx: the guest took VIRTIO_RING_F_EVENT_IDX
  * @kick_fd: eventfd: the guest has something for us
- * @vector: what to raise when we have something for it
- * @gpa: descriptors, available ring, used ring, as the guest wrote them
  */
 struct virtio_queue {
-	u16 size;
-	bool enabled;
-	bool event_idx;
-	int kick_fd;
-	u16 vector;
 	u64 gpa[3];
+	u16 size;
+	u16 enabled;
+	u16 vector;
+	u16 next_avail;
+	u16 next_used;
+	u16 signalled;
 	struct vring_desc *desc;
 	struct vring_avail *avail;
 	struct vring_used *used;
-	u16 next_avail;
-	u16 next_used;
-	u16 signalled;		/* next_used at the last interrupt decision */
+	bool event_idx;
+	int kick_fd;
 };
+
+#define VQ_KEPT offsetof(struct virtio_queue, desc)
 
 /**
  * struct vq_chain - a request: what to read, then what to write
@@ -102,25 +105,22 @@ struct virtio_device_ops {
 	void (*destroy)(struct virtio_device *dev);
 };
 
-/* What a snapshot keeps of a device; configurations come from the options. */
-struct virtio_saved {
-	struct pci_saved pci;
+/* Registers of a device. */
+struct virtio_registers {
 	u64 driver_features;
-	u32 feature_select[2];
+	u32 feature_select[2];	/* device's, driver's */
 	u16 config_vector;
 	u16 queue_select;
 	u8 status;
 	u8 isr;
 	u8 generation;
-	struct {
-		u64 gpa[3];
-		u16 size;
-		u16 enabled;
-		u16 vector;
-		u16 next_avail;
-		u16 next_used;
-		u16 signalled;
-	} queue[VIRTIO_QUEUES];
+};
+
+/* What a snapshot keeps of a device; configurations come from the options. */
+struct virtio_saved {
+	struct pci_saved pci;
+	struct virtio_registers reg;
+	struct virtio_queue queue[VIRTIO_QUEUES];
 };
 
 /**
@@ -142,13 +142,7 @@ struct virtio_device {
 	struct virtio_saved saved;
 
 	pthread_mutex_t lock;	/* everything below, and both fds */
-	u64 driver_features;
-	u32 feature_select[2];	/* device's, driver's */
-	u8 status;
-	u8 isr;
-	u8 generation;
-	u16 config_vector;
-	u16 queue_select;
+	struct virtio_registers reg;
 	struct virtio_queue queue[VIRTIO_QUEUES];
 	bool paused;		/* as if there were no driver */
 	bool restored;		/* since the last start */
@@ -189,13 +183,13 @@ void virtio_poll_again(struct virtio_device *dev);
 
 static inline bool virtio_running(const struct virtio_device *dev)
 {
-	return (dev->status & VIRTIO_CONFIG_S_DRIVER_OK) &&
-	       !(dev->status & VIRTIO_CONFIG_S_NEEDS_RESET) && !dev->paused;
+	return (dev->reg.status & VIRTIO_CONFIG_S_DRIVER_OK) &&
+	       !(dev->reg.status & VIRTIO_CONFIG_S_NEEDS_RESET) && !dev->paused;
 }
 
 static inline bool virtio_has(const struct virtio_device *dev, unsigned int bit)
 {
-	return dev->driver_features >> bit & 1;
+	return dev->reg.driver_features >> bit & 1;
 }
 
 #endif

@@ -214,19 +214,19 @@ snapshot_head()
 	perl -e 'my @a = map { oct } @ARGV; print "KEELSNAP", pack("VVQQQQ", @a[0..5]); truncate STDOUT, $a[6]' \
 		"$@" >"$tmp/head"
 }
-snapshot_head 3 1 0x4000000 0 0x1000 0 0x4001000
-check 1 'has version 3' 'restore: another version' "$keel" restore "$tmp/head"
-snapshot_head 2 0 0x4000000 0 0x1000 0 0x4001000
-check 1 'is broken: .* header' 'restore: no CPU' "$keel" restore "$tmp/head"
-snapshot_head 2 0xff 0x4000000 0 0x1000 0 0x4001000
-check 1 'is broken: .* header' 'restore: too many CPUs' "$keel" restore "$tmp/head"
-snapshot_head 2 1 0xffffffffffffe000 0 0x3000 0 0x1000
-check 1 'is broken: .* header' 'restore: impossible memory' "$keel" restore "$tmp/head"
-snapshot_head 2 1 0x4000000 0xffffffffffffffff 0x1000 0 0x4001000
-check 1 'is broken: .* header' 'restore: impossible state' "$keel" restore "$tmp/head"
-snapshot_head 2 1 0x4000000 0 0x1000 0 0x4000000
-check 1 'is broken: truncated' 'restore: truncated' "$keel" restore "$tmp/head"
 snapshot_head 2 1 0x4000000 0 0x1000 0 0x4001000
+check 1 'has version 2' 'restore: another version' "$keel" restore "$tmp/head"
+snapshot_head 3 0 0x4000000 0 0x1000 0 0x4001000
+check 1 'is broken: .* header' 'restore: no CPU' "$keel" restore "$tmp/head"
+snapshot_head 3 0xff 0x4000000 0 0x1000 0 0x4001000
+check 1 'is broken: .* header' 'restore: too many CPUs' "$keel" restore "$tmp/head"
+snapshot_head 3 1 0xffffffffffffe000 0 0x3000 0 0x1000
+check 1 'is broken: .* header' 'restore: impossible memory' "$keel" restore "$tmp/head"
+snapshot_head 3 1 0x4000000 0xffffffffffffffff 0x1000 0 0x4001000
+check 1 'is broken: .* header' 'restore: impossible state' "$keel" restore "$tmp/head"
+snapshot_head 3 1 0x4000000 0 0x1000 0 0x4000000
+check 1 'is broken: truncated' 'restore: truncated' "$keel" restore "$tmp/head"
+snapshot_head 3 1 0x4000000 0 0x1000 0 0x4001000
 check 1 'is broken: its checksum' 'restore: wrong checksum' "$keel" restore "$tmp/head"
 
 # The rest as somebody else, when we may become that.

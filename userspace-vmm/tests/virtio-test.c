@@ -348,7 +348,7 @@ static void test_saved(const char *dir)
 	d.host.first->saved.queue[0].gpa[2] = DRIVER_RAM;
 	is(virtio_load(d.host.first), -1, "a ring that is not in memory");
 	d.host.first->saved = saved;
-	d.host.first->saved.driver_features = ~0ULL;
+	d.host.first->saved.reg.driver_features = ~0ULL;
 	is(virtio_load(d.host.first), -1, "features that it does not have");
 	d.host.first->saved = saved;
 	d.host.first->saved.pci.config[2] ^= 1;
