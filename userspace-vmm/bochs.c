@@ -37,18 +37,13 @@ static void memory_access(void *opaque, struct bus_access *access)
 
 static void memory_map(void *opaque, u64 base)
 {
-	const struct pci_host_ops *host;
 	struct bochs *b = opaque;
+	struct pci *pci = b->bus;
 
-	pthread_mutex_lock(&b->lock);
-	host = b->bus->host;
-	if (host && b->base != PCI_UNMAPPED)
-		host->memory(b->bus->opaque, 0, b->memory, 0, false);
-	b->base = base;
-	b->moved = true;
-	if (host && base != PCI_UNMAPPED)
-		host->memory(b->bus->opaque, base, b->memory, VIDEO_MEMORY, b->log);
-	pthread_mutex_unlock(&b->lock);
+	if (pci->host && b->pci.bar[0].base != PCI_UNMAPPED)
+		pci->host->memory(pci->opaque, 0, b->memory, 0);
+	if (pci->host && base != PCI_UNMAPPED)
+		pci->host->memory(pci->opaque, base, b->memory, VIDEO_MEMORY);
 }
 
 static void register_access(void *opaque, struct bus_access *access)
@@ -76,7 +71,6 @@ int bochs_add(struct bochs *b, struct pci *bus, struct err *err)
 	struct pci_bar registers = { .size = REGISTERS_SIZE, .fn = register_access, .dev = b };
 
 	b->bus = bus;
-	b->base = PCI_UNMAPPED;
 	b->reg[ID] = ID_VALUE;
 	b->reg[MEMORY_64K] = VIDEO_MEMORY / (64 * KIB);
 	pthread_mutex_init(&b->lock, NULL);
@@ -133,7 +127,6 @@ int bochs_load(void *opaque)
 	b->saved.reg[MEMORY_64K] = b->reg[MEMORY_64K];
 	pthread_mutex_lock(&b->lock);
 	memcpy(b->reg, b->saved.reg, sizeof(b->reg));
-	b->moved = true;
 	pthread_mutex_unlock(&b->lock);
 	return pci_load(b->bus, &b->pci, &b->saved.pci);
 }
@@ -159,36 +152,4 @@ bool bochs_picture(struct bochs *b, struct picture *p)
 		p->offset + p->stride * p->height <= VIDEO_MEMORY;
 	pthread_mutex_unlock(&b->lock);
 	return shown;
-}
-
-/**
- * bochs_log() - from now on bochs_changed() knows, or need not
- * @b: the adapter
- * @on: whether it is to know
- */
-void bochs_log(struct bochs *b, bool on)
-{
-	pthread_mutex_lock(&b->lock);
-	if (b->bus->host && b->base != PCI_UNMAPPED && on != b->log)
-		b->bus->host->memory(b->bus->opaque, b->base, b->memory, VIDEO_MEMORY, on);
-	b->moved = true;
-	b->log = on;
-	pthread_mutex_unlock(&b->lock);
-}
-
-/**
- * bochs_changed() - which pages may have been written since the last call
- * @b: the adapter, with its log on
- * @pages: filled, a bit each
- */
-void bochs_changed(struct bochs *b, u64 pages[VIDEO_PAGES / 64])
-{
-	pthread_mutex_lock(&b->lock);
-	memset(pages, 0, VIDEO_PAGES / 8);
-	if (!b->bus->host || b->moved)
-		memset(pages, 0xff, VIDEO_PAGES / 8);
-	else if (b->base != PCI_UNMAPPED)
-		b->bus->host->dirty(b->bus->opaque, pages);
-	b->moved = false;
-	pthread_mutex_unlock(&b->lock);
 }

@@ -11,27 +11,19 @@
 #include "virtio.h"
 
 #define VIDEO_MEMORY (16 * MIB)
-#define VIDEO_PAGE 4096
-#define VIDEO_PAGES (VIDEO_MEMORY / VIDEO_PAGE)
 
 #define BOCHS_REGISTERS 11
 
 /**
  * struct bochs - the adapter
  * @fd: its memory as a file, which cannot change its size
- * @base: where the guest sees the memory, or PCI_UNMAPPED
- * @log: what the guest writes there is logged
- * @moved: nobody knows what was written since bochs_changed() was called
  */
 struct bochs {
 	struct pci_device pci;
 	struct pci *bus;
 	int fd;
 	u8 *memory;
-	pthread_mutex_t lock;	/* all below; taken with pci->lock held */
-	u64 base;
-	bool log;
-	bool moved;
+	pthread_mutex_t lock;	/* all below */
 	u16 reg[BOCHS_REGISTERS];
 
 	struct {	/* what a snapshot keeps beside the memory */
@@ -51,8 +43,6 @@ void bochs_remove(struct bochs *b);
 void bochs_save(void *b);
 int bochs_load(void *b);
 bool bochs_picture(struct bochs *b, struct picture *p);
-void bochs_log(struct bochs *b, bool on);
-void bochs_changed(struct bochs *b, u64 pages[VIDEO_PAGES / 64]);
 
 /* virtio-input.c */
 #define TABLET_MAX 0x7fff

@@ -102,12 +102,11 @@ static void set_ioeventfd(void *opaque, u64 gpa, int fd, bool on)
 	ioctl(m->vm_fd, KVM_IOEVENTFD, &io);
 }
 
-static void set_memory(void *opaque, u64 gpa, void *host, u64 size, bool log)
+static void set_memory(void *opaque, u64 gpa, void *host, u64 size)
 {
 	struct machine *m = opaque;
 	struct kvm_userspace_memory_region slot = {
 		.slot = SLOT_BAR,
-		.flags = log ? KVM_MEM_LOG_DIRTY_PAGES : 0,
 		.guest_phys_addr = gpa,
 		.memory_size = size,
 		.userspace_addr = (uintptr_t)host,
@@ -118,19 +117,8 @@ static void set_memory(void *opaque, u64 gpa, void *host, u64 size, bool log)
 		machine_fail(m, &err);
 }
 
-static void get_dirty(void *opaque, u64 *pages)
-{
-	struct kvm_dirty_log log = { .slot = SLOT_BAR, .dirty_bitmap = pages };
-	struct machine *m = opaque;
-	struct err err;
-
-	if (M_IOCTL(m, m->vm_fd, KVM_GET_DIRTY_LOG, &log, &err) < 0)
-		machine_fail(m, &err);
-}
-
 const struct pci_host_ops irq_host_ops = {
 	.msi = set_msi,
 	.ioeventfd = set_ioeventfd,
 	.memory = set_memory,
-	.dirty = get_dirty,
 };

@@ -86,8 +86,6 @@ static const char *const display_calls[] = {
 	NULL
 };
 
-static const unsigned long display_ioctls[] = { KVM_SET_USER_MEMORY_REGION, KVM_GET_DIRTY_LOG };
-
 /* For registers of devices, which a vCPU's thread writes to, and --verbose. */
 static const unsigned long vcpu_ioctls[] = {
 	KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS, KVM_SET_USER_MEMORY_REGION,
@@ -167,8 +165,6 @@ static int filter_thread(enum jail_thread kind)
 		ret = add_ioctls(ctx, vcpu_ioctls, ARRAY_SIZE(vcpu_ioctls));
 	if (kind == JAIL_DISPLAY && !ret)
 		ret = add(ctx, SCMP_ACT_ALLOW, display_calls);
-	if (kind == JAIL_DISPLAY && !ret)
-		ret = add_ioctls(ctx, display_ioctls, ARRAY_SIZE(display_ioctls));
 	if (kind == JAIL_MAIN && !ret)
 		ret = add(ctx, SCMP_ACT_ALLOW, main_calls);
 	if (kind == JAIL_MAIN && !ret)

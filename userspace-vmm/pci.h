@@ -76,10 +76,8 @@ struct pci_device {
 struct pci_host_ops {
 	void (*msi)(void *opaque, struct msix_vector *vector, bool on);
 	void (*ioeventfd)(void *opaque, u64 gpa, int fd, bool on);
-	/* One range of @size bytes is memory; 0: none. What is written is logged. */
-	void (*memory)(void *opaque, u64 gpa, void *host, u64 size, bool log);
-	/* A bit for each page of it that was written since the last call. */
-	void (*dirty)(void *opaque, u64 *pages);
+	/* One range of @size bytes is memory; 0: none. */
+	void (*memory)(void *opaque, u64 gpa, void *host, u64 size);
 };
 
 struct pci {

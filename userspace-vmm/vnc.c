@@ -3,9 +3,9 @@
  * The screen by VNC. The protocol is libvncserver's, which is loaded when it is
  * wanted: with all that it needs it is larger than the rest of this program.
  *
- * A thread serves the viewers. While there are any, the guest's writes to the
- * framebuffer are logged, and rows that changed are copied to a picture of our own:
- * encoders look at pixels more than once, and must not see two values.
+ * A thread serves the viewers. While there are any, rows of the framebuffer that
+ * changed are copied to a picture of our own, to know them by, and because encoders
+ * look at pixels more than once, and must not see two values.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -177,25 +177,20 @@ static void pointer_event(int buttons, int x, int y, rfbClientPtr viewer)
 	d->buttons = buttons;
 }
 
-/* Copy a row that is in pages that were written. Return: whether it is another. */
-static bool take_row(struct display *d, const u64 *pages, u32 y)
+/* Return: whether a row is another than so far. */
+static bool take_row(struct display *d, u32 y)
 {
-	u64 at = d->shown.offset + y * d->shown.stride, len = 4ULL * d->shown.width;
-	u64 page = at / VIDEO_PAGE, last = (at + len - 1) / VIDEO_PAGE;
+	const u8 *from = d->bochs.memory + d->shown.offset + y * d->shown.stride;
+	size_t len = 4UL * d->shown.width;
 	u8 *to = (u8 *)d->pixels + y * len;
 
-	while (page <= last && !(pages[page / 64] >> page % 64 & 1))
-		page++;
-	if (page > last || !memcmp(to, d->bochs.memory + at, len))
+	if (!memcmp(to, from, len))
 		return false;
-	memcpy(to, d->bochs.memory + at, len);
+	memcpy(to, from, len);
 	return true;
 }
 
-/*
- * Find out what the guest shows. Return: 1 if that is in another place than so
- * far, or of another size, which viewers then learn; 0 if not; -1: no memory.
- */
+/* Find out what the guest shows; viewers learn of another size. Return: -1: no memory. */
 static int take_mode(struct display *d)
 {
 	struct picture p, was = d->shown;
@@ -219,26 +214,19 @@ static int take_mode(struct display *d)
 		d->pixels = pixels;
 	}
 	d->shown = p;
-	return p.offset != was.offset || p.stride != was.stride || p.width != was.width ||
-	       p.height != was.height;
+	return 0;
 }
 
 static void take_changes(struct display *d)
 {
-	u64 pages[VIDEO_PAGES / 64];
 	u32 y, first = 0;
-	int mode;
 
 	d->next_frame = monotonic_ns() + FRAME_NS;
-	mode = take_mode(d);
-	if (mode < 0)
+	if (take_mode(d) < 0)
 		return;
-	bochs_changed(&d->bochs, pages);
-	if (mode)
-		memset(pages, 0xff, sizeof(pages));
 	/* Where there is no picture, there is no stride. */
 	for (y = 0; d->shown.stride && y <= d->shown.height; y++) {
-		if (y < d->shown.height && take_row(d, pages, y))
+		if (y < d->shown.height && take_row(d, y))
 			continue;
 		if (first < y)
 			rfb.mark(d->screen, 0, first, d->shown.width, y);
@@ -252,10 +240,8 @@ static void accept_viewer(struct display *d)
 
 	if (fd < 0)
 		return;
-	if (!d->pixels) {
-		bochs_log(&d->bochs, true);
+	if (!d->pixels)
 		take_changes(d);
-	}
 	if (d->pixels && fd < FD_SETSIZE)
 		rfb.new_client(d->screen, fd);
 	else
@@ -287,7 +273,6 @@ static void *serve(void *arg)
 			take_changes(d);
 		rfb.process(s, 0);
 		if (!s->clientHead && d->pixels) {
-			bochs_log(&d->bochs, false);
 			free(d->pixels);
 			d->pixels = NULL;
 		}
