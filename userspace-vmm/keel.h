@@ -123,8 +123,6 @@ struct run_config {
 
 int device_open(const char *path, struct err *err);
 
-int parse_size(const char *text, u64 *bytes);
-
 u64 monotonic_ns(void);		/* pm.c */
 /* The subcommand at work, for messages. */
 extern const char *command_name;

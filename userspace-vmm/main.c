@@ -24,13 +24,8 @@
 #define DEFAULT_MEM (512 * MIB)
 #define CONFIG_MAX (64 * KIB)
 
-/**
- * parse_size() - read a size such as 512, 512M or 2G
- * @text: the text; a plain number is in MiB
- *
- * Return: 0, or -1 if it is no size or does not fit.
- */
-int parse_size(const char *text, u64 *bytes)
+/* Such as 512, which is in MiB, 512M or 2G. Return: -1: it is no size, or does not fit. */
+static int parse_size(const char *text, u64 *bytes)
 {
 	static const char suffixes[] = "KMGT";
 	unsigned int shift = 20;
@@ -57,83 +52,86 @@ int parse_size(const char *text, u64 *bytes)
 }
 
 /*
- * What options do. @field is what TEXT() and FLAG() name, or the kind of a device.
+ * The long name is also that of the line in a configuration file. What --help
+ * prints comes from here, and shell completion reads --help.
  */
-static int set_string(struct run_config *cfg, size_t field, const char *arg)
+struct option_row {
+	unsigned int commands;
+	char letter;
+	const char *name;
+	const char *arg;	/* what --help calls it; NULL: takes none */
+	const char *help;
+	int (*set)(struct run_config *cfg, const struct option_row *row, const char *arg);
+	size_t field;		/* in struct run_config, or the kind of a device */
+	const char *wants;	/* said when set() fails */
+	double min, max;	/* of a number */
+};
+
+static void *field_of(struct run_config *cfg, const struct option_row *row)
 {
-	*(const char **)((char *)cfg + field) = arg;
+	return (char *)cfg + row->field;
+}
+
+static int set_string(struct run_config *cfg, const struct option_row *row, const char *arg)
+{
+	*(const char **)field_of(cfg, row) = arg;
 	return 0;
 }
 
-static int set_flag(struct run_config *cfg, size_t field, const char *arg)
+static int set_flag(struct run_config *cfg, const struct option_row *row, const char *arg)
 {
-	*(bool *)((char *)cfg + field) = true;
+	*(bool *)field_of(cfg, row) = true;
 	return 0;
 }
 
-static int add_device(struct run_config *cfg, size_t kind, const char *arg)
+static int add_device(struct run_config *cfg, const struct option_row *row, const char *arg)
 {
 	if (cfg->device_count == MAX_DEVICES)
 		return -1;
-	cfg->devices[cfg->device_count++] = (struct device_option){ kind, arg };
+	cfg->devices[cfg->device_count++] = (struct device_option){ row->field, arg };
 	return 0;
 }
 
 /* Decimal digits, and perhaps a fraction. */
-static int parse_number(const char *arg, double min, double max, double *n)
+static int parse_number(const struct option_row *row, const char *arg, double *n)
 {
 	char *end;
 
 	if (arg[strspn(arg, "0123456789.")])
 		return -1;
 	*n = strtod(arg, &end);
-	return end != arg && !*end && *n >= min && *n <= max ? 0 : -1;
+	return end != arg && !*end && *n >= row->min && *n <= row->max ? 0 : -1;
 }
 
-static int set_mem(struct run_config *cfg, size_t field, const char *arg)
+static int set_number(struct run_config *cfg, const struct option_row *row, const char *arg)
 {
-	if (parse_size(arg, &cfg->mem) < 0 || cfg->mem < MIN_MEM ||
-	    cfg->mem % 4096 || cfg->mem > 1ULL << 52)
-		return -1;
-	return 0;
+	return parse_number(row, arg, field_of(cfg, row));
 }
 
-static int set_cpus(struct run_config *cfg, size_t field, const char *arg)
+static int set_whole(struct run_config *cfg, const struct option_row *row, const char *arg)
 {
+	unsigned int *field = field_of(cfg, row);
 	double n;
 
-	if (parse_number(arg, 1, MAX_CPUS, &n) < 0)
+	if (parse_number(row, arg, &n) < 0)
 		return -1;
-	cfg->cpus = n;
-	return cfg->cpus == n ? 0 : -1;
+	*field = n;
+	return *field == n ? 0 : -1;
 }
 
-static int set_seconds(struct run_config *cfg, size_t field, const char *arg)
+static int set_size(struct run_config *cfg, const struct option_row *row, const char *arg)
 {
-	return parse_number(arg, 0.001, 1e9, &cfg->timeout);
+	u64 *field = field_of(cfg, row);
+
+	return parse_size(arg, field) < 0 || *field < row->min || *field > row->max ? -1 : 0;
 }
 
-static int set_cpu_max(struct run_config *cfg, size_t field, const char *arg)
+static int set_mem(struct run_config *cfg, const struct option_row *row, const char *arg)
 {
-	return parse_number(arg, 0.01, 10000, &cfg->cpu_max);
+	return set_size(cfg, row, arg) < 0 || cfg->mem % 4096 ? -1 : 0;
 }
 
-static int set_memory_max(struct run_config *cfg, size_t field, const char *arg)
-{
-	return parse_size(arg, &cfg->memory_max) < 0 || cfg->memory_max < MIB ? -1 : 0;
-}
-
-static int set_pids_max(struct run_config *cfg, size_t field, const char *arg)
-{
-	double n;
-
-	if (parse_number(arg, 1, 1U << 22, &n) < 0)
-		return -1;
-	cfg->pids_max = n;
-	return cfg->pids_max == n ? 0 : -1;
-}
-
-static int set_serial(struct run_config *cfg, size_t field, const char *arg)
+static int set_serial(struct run_config *cfg, const struct option_row *row, const char *arg)
 {
 	if (!strcmp(arg, "stdio"))
 		cfg->serial = SERIAL_STDIO;
@@ -168,24 +166,13 @@ enum {
 	ALL	= ~0,
 };
 
+#define SECONDS	"give a number of seconds", 0.001, 1e9
 #define FIELD(f) offsetof(struct run_config, f)
-#define TEXT(f) set_string, FIELD(f), NULL
-#define FLAG(f) set_flag, FIELD(f), NULL
+#define TEXT(f) .set = set_string, .field = FIELD(f)
+#define FLAG(f) .set = set_flag, .field = FIELD(f)
+#define DEVICE(kind) .set = add_device, .field = kind, .wants = DEVICES
 
-/*
- * The long name is also that of the line in a configuration file. What --help
- * prints comes from here, and shell completion reads --help.
- */
-static const struct option_row {
-	unsigned int commands;
-	char letter;
-	const char *name;
-	const char *arg;	/* what --help calls it; NULL: takes none */
-	const char *help;
-	int (*set)(struct run_config *cfg, size_t field, const char *arg);
-	size_t field;
-	const char *wants;	/* said when set() fails */
-} rows[] = {
+static const struct option_row rows[] = {
 	{ MACHINE, 0, "name", "NAME", "what other commands call it [the configuration's, or vm]",
 	  TEXT(name) },
 	{ RUN, 'k', "kernel", "FILE", "bzImage (/boot/vmlinuz-*), or ELF file with a PVH note",
@@ -194,35 +181,36 @@ static const struct option_row {
 	{ RUN, 'a', "append", "STRING", "kernel command line [" DEFAULT_APPEND "]",
 	  TEXT(append) },
 	{ RUN, 'm', "mem", "SIZE", "memory, in MiB or with suffix K, M, G, T [512M]",
-	  set_mem, 0, "give a multiple of 4K from 2M on, for instance 512M or 2G" },
+	  set_mem, FIELD(mem), "give a multiple of 4K from 2M on, for instance 512M or 2G",
+	  MIN_MEM, 1ULL << 52 },
 	{ RUN, 'c', "cpus", "N", "virtual processors [1]",
-	  set_cpus, 0, "give a number from 1 to 254" },
+	  set_whole, FIELD(cpus), "give a number from 1 to 254", 1, MAX_CPUS },
 	{ MACHINE | DOCTOR, 'd', "device", "NODE", "/dev/keel, or /dev/kvm for stock KVM [/dev/keel]",
 	  TEXT(device) },
 	{ MACHINE, 's', "serial", "WHERE", "stdio, none, or file:PATH (output only) [stdio]",
-	  set_serial, 0, "give stdio, none or file:PATH" },
+	  .set = set_serial, .wants = "give stdio, none or file:PATH" },
 	{ RUN, 0, "disk", "FILE", "a disk: FILE[,ro][,overlay[=FILE]][,format=FORMAT]",
-	  add_device, DEVICE_DISK, DEVICES },
+	  DEVICE(DEVICE_DISK) },
 	{ RUN, 0, "net", "WHERE", "a card: tap=NAME, or user[,forward=HOSTPORT:GUESTPORT]...",
-	  add_device, DEVICE_NET, DEVICES },
+	  DEVICE(DEVICE_NET) },
 	{ RUN, 0, "console", "WHERE", "/dev/hvc0 on file:PATH or unix:PATH",
-	  add_device, DEVICE_CONSOLE, DEVICES },
+	  DEVICE(DEVICE_CONSOLE) },
 	{ RUN, 0, "balloon", "MIB", "take free memory back, and that much in any case",
-	  add_device, DEVICE_BALLOON, DEVICES },
+	  DEVICE(DEVICE_BALLOON) },
 	{ RUN, 0, "vsock", "CID", "sockets between host and guest",
-	  add_device, DEVICE_VSOCK, DEVICES },
+	  DEVICE(DEVICE_VSOCK) },
 	{ RUN, 0, "share", "DIR", "a directory, by virtiofs: DIR[,tag=T][,ro]",
-	  add_device, DEVICE_SHARE, DEVICES },
+	  DEVICE(DEVICE_SHARE) },
 	{ RUN, 0, "rootfs", "DIR", "a directory as the root: DIR[,ro|,overlay]; no kernel: the host's",
 	  TEXT(rootfs) },
 	{ RUN, 0, "display", "WHERE", "a screen, keyboard and pointer: vnc, or vnc=ADDRESS",
-	  add_device, DEVICE_DISPLAY, DEVICES },
+	  DEVICE(DEVICE_DISPLAY) },
 	{ RUN, 0, "rng", NULL, "give the guest random numbers",
-	  add_device, DEVICE_RNG, DEVICES },
+	  DEVICE(DEVICE_RNG) },
 	{ MACHINE, 't', "timeout", "S", "end the guest after S seconds",
-	  set_seconds, 0, "give a number of seconds" },
+	  set_number, FIELD(timeout), SECONDS },
 	{ STOP, 't', "timeout", "S", "kill it after S seconds [30]",
-	  set_seconds, 0, "give a number of seconds" },
+	  set_number, FIELD(timeout), SECONDS },
 	{ MACHINE, 0, "detach", NULL, "in the background; keel console shows its serial port",
 	  FLAG(detach) },
 	{ MACHINE, 0, "jail", NULL, "as root: namespaces, an empty root, another user, limits",
@@ -230,11 +218,11 @@ static const struct option_row {
 	{ MACHINE, 0, "jail-user", "USER", "a name or number [one that is nobody else's]",
 	  TEXT(jail_user) },
 	{ MACHINE, 0, "cpu-max", "CPUS", "the time of so many CPUs, for instance 1.5",
-	  set_cpu_max, 0, "give a number of CPUs from 0.01 on" },
+	  set_number, FIELD(cpu_max), "give a number of CPUs from 0.01 on", 0.01, 10000 },
 	{ MACHINE, 0, "memory-max", "SIZE", "all memory, that of the guest included",
-	  set_memory_max, 0, "give a size from 1M on" },
+	  set_size, FIELD(memory_max), "give a size from 1M on", MIB, 1ULL << 63 },
 	{ MACHINE, 0, "pids-max", "N", "threads and processes",
-	  set_pids_max, 0, "give a number from 1 to 4194304" },
+	  set_whole, FIELD(pids_max), "give a number from 1 to 4194304", 1, 1U << 22 },
 	{ MACHINE, 0, "no-sandbox", NULL, "for debugging: confine nothing",
 	  FLAG(no_sandbox) },
 	{ MACHINE, 0, "gdb", "WHERE", "wait for gdb on a TCP port of localhost or a unix socket",
@@ -249,7 +237,7 @@ static const struct option_row {
 	{ TOP, 0, "once", NULL, "once, over one second, in plain text", FLAG(once) },
 	{ DOCTOR, 0, "root", "DIR", "look at a tree copied from another machine",
 	  TEXT(root) },
-	{ ALL, 'h', "help", NULL, "this text", NULL, 0, NULL },
+	{ ALL, 'h', "help", NULL, "this text", .set = NULL },
 };
 
 _Static_assert(MAX_CPUS == 254 && MIN_MEM == 2 * MIB, "option_row.wants says so");
@@ -353,7 +341,7 @@ static bool row_is(const struct option_row *row, size_t field)
 static int set_option(const struct option_row *row, struct run_config *cfg,
 		      const char *where, const char *arg)
 {
-	if (row->set(cfg, row->field, arg) < 0)
+	if (row->set(cfg, row, arg) < 0)
 		return fail(EXIT_USAGE, "%s%s %s: %s", where, row->name, arg, row->wants);
 	return 0;
 }
@@ -427,6 +415,7 @@ static int read_config(const struct command *c, struct run_config *cfg)
 	return 0;
 }
 
+#define OPTIONS_MAX 256
 #define LONG_ONLY 256		/* what getopt calls row i: its letter, or i more than this */
 
 static const struct option_row *find_row(const struct command *c, int opt)
@@ -465,15 +454,18 @@ static int add_argument(const struct command *c, struct run_config *cfg, const c
 }
 
 /*
- * Twice: first for a configuration file and what is no option, then to override
- * what the file says. Behind --rootfs what is no option starts a command, and so
- * does -- in any case.
+ * What a configuration file says comes first, and the command line overrides it.
+ * Behind --rootfs what is no option starts a command, and so does -- in any case.
+ * Return: an exit status; 0 to go on; -1 for --help.
  */
-static int parse_options(const struct command *c, struct run_config *cfg,
-			 int argc, char **argv, bool first)
+static int parse_options(const struct command *c, struct run_config *cfg, int argc, char **argv)
 {
 	struct option longs[ARRAY_SIZE(rows) + 1] = { 0 };
 	char letters[2 * ARRAY_SIZE(rows) + 3] = "-:";
+	struct {
+		const struct option_row *row;
+		const char *arg;
+	} given[OPTIONS_MAX];
 	size_t i, n = 0, at = 2;
 	int opt, status = 0;
 
@@ -487,32 +479,45 @@ static int parse_options(const struct command *c, struct run_config *cfg,
 			letters[at++] = ':';
 	}
 	optind = 0;
-	while ((opt = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+	n = 0;
+	while (!status && (opt = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
 		const struct option_row *row = find_row(c, opt);
 
+		if (opt == 1 && c->bit == RUN && cfg->rootfs) {
+			optind--;
+			break;
+		}
 		if (opt == 1) {
-			if (first ? c->bit == RUN && cfg->rootfs : cfg->command == argv + optind - 1) {
-				optind--;
-				break;
-			}
-			status = first ? add_argument(c, cfg, optarg) : 0;
-			if (status)
-				return status;
+			status = add_argument(c, cfg, optarg);
 			continue;
 		}
 		if (!row)
 			return bad_option(c, opt, argv);
 		if (!row->set)
-			return first ? -1 : 0;
-		if (!first || row_is(row, FIELD(config)) || row_is(row, FIELD(rootfs)))
-			status = set_option(row, cfg, "--", optarg);
-		if (status)
-			return status;
+			return -1;
+		if (n == ARRAY_SIZE(given))
+			return fail(EXIT_USAGE, "too many options");
+		if (row_is(row, FIELD(config)) || row_is(row, FIELD(rootfs)))
+			row->set(cfg, row, optarg);
+		given[n].row = row;
+		given[n++].arg = optarg;
 	}
-	if (first && optind < argc && c->bit == RUN)
+	if (optind < argc && c->bit == RUN)
 		cfg->command = argv + optind;
-	for (; first && !cfg->command && optind < argc && !status; optind++)
+	for (; !cfg->command && optind < argc && !status; optind++)
 		status = add_argument(c, cfg, argv[optind]);
+	if (!status && cfg->arg_count < c->min_args)
+		return fail(EXIT_USAGE, "%s is missing; see keel %s --help", c->args, c->name);
+	if (!status && c->bit == RUN && cfg->arg_count) {
+		if (cfg->config)
+			return fail(EXIT_USAGE, "%s: unexpected argument beside --config",
+				    cfg->args[0]);
+		cfg->config = cfg->args[0];
+	}
+	if (!status && cfg->config)
+		status = read_config(c, cfg);
+	for (i = 0; i < n && !status; i++)
+		status = set_option(given[i].row, cfg, "--", given[i].arg);
 	return status;
 }
 
@@ -527,25 +532,9 @@ static int run_command(const struct command *c, int argc, char **argv)
 	int status;
 
 	command_name = c->name;
-	status = parse_options(c, &cfg, argc, argv, true);
+	status = parse_options(c, &cfg, argc, argv);
 	if (status)
 		return status < 0 ? command_help(c) : status;
-	if (cfg.arg_count < c->min_args)
-		return fail(EXIT_USAGE, "%s is missing; see keel %s --help", c->args, c->name);
-	if (c->bit == RUN && cfg.arg_count) {
-		if (cfg.config)
-			return fail(EXIT_USAGE, "%s: unexpected argument beside --config",
-				    cfg.args[0]);
-		cfg.config = cfg.args[0];
-	}
-	if (cfg.config) {
-		status = read_config(c, &cfg);
-		if (status)
-			return status;
-	}
-	status = parse_options(c, &cfg, argc, argv, false);
-	if (status)
-		return status;
 	if (cfg.command && !cfg.rootfs)
 		return fail(EXIT_USAGE, "%s: unexpected argument; a command is for --rootfs",
 			    cfg.command[0]);

@@ -98,6 +98,7 @@ name=$(printf 'new\nline')
 check 2 'command is missing' 'no command' "$keel"
 check 2 'frobnicate.*unknown command' 'unknown command' "$keel" frobnicate
 check 2 'kernel FILE is missing' 'no kernel' $run
+check 2 'too many options' 'a letter too often' $run "-$(printf %0300d 0 | tr 0 v)"
 check 2 'unknown option' 'unknown option' $run --frobnicate
 check 2 '^keel run: -z: unknown option' 'unknown option before another' $run -zv
 check 2 '^keel run: -z: unknown option' 'unknown option behind others' $run --stats -vz
