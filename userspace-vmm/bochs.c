@@ -97,8 +97,7 @@ void bochs_remove(struct bochs *b)
 	pci_remove(b->bus, &b->pci);
 	if (b->memory != MAP_FAILED)
 		munmap(b->memory, VIDEO_MEMORY);
-	if (b->fd >= 0)
-		close(b->fd);
+	close(b->fd);
 }
 
 /**

@@ -14,11 +14,9 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "display.h"
-#include "jail.h"
 #include "machine.h"
 #include "socket.h"
 
@@ -67,36 +65,30 @@ static bool name_valid(const char *name)
 	return n && n <= NAME_MAX_LEN && strspn(name, chars) == n && !strchr(".-", *name);
 }
 
-static int socket_name(struct sockaddr_un *addr, const char *dir, const char *name, struct err *err)
+static int socket_path(char path[SOCKET_PATH], const char *dir, const char *name, struct err *err)
 {
-	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
 	if (!name_valid(name))
 		return err_set(err, "%s is no name for a machine; give up to %d letters, digits, _, . and -",
 			       name, NAME_MAX_LEN);
-	if (snprintf(addr->sun_path, sizeof(addr->sun_path), "%s/%s" SOCKET_SUFFIX, dir, name) >=
-	    (int)sizeof(addr->sun_path))
+	if (snprintf(path, SOCKET_PATH, "%s/%s" SOCKET_SUFFIX, dir, name) >= SOCKET_PATH)
 		return err_set(err, "%s/%s is too long for a socket; give a shorter name", dir, name);
 	return 0;
 }
 
 /* Remove what a dead machine left. Return: a connection, or -1 with errno. */
-static int connect_live(const struct sockaddr_un *addr)
+static int connect_live(const char *path)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	char display[sizeof(addr->sun_path)];
+	int fd = connect_unix(path, 0);
+	char display[SOCKET_PATH];
 
-	if (fd >= 0 && !connect(fd, (const struct sockaddr *)addr, sizeof(*addr)))
-		return fd;
-	if (errno == ECONNREFUSED) {
-		unlink(addr->sun_path);
+	if (fd < 0 && errno == ECONNREFUSED) {
+		unlink(path);
 		snprintf(display, sizeof(display), "%.*s.vnc",
-			 (int)(strlen(addr->sun_path) - strlen(SOCKET_SUFFIX)), addr->sun_path);
+			 (int)(strlen(path) - strlen(SOCKET_SUFFIX)), path);
 		unlink(display);
 		errno = ENOENT;
 	}
-	if (fd >= 0)
-		close(fd);
-	return -1;
+	return fd;
 }
 
 /**
@@ -106,29 +98,27 @@ static int connect_live(const struct sockaddr_un *addr)
  */
 int control_connect(const char *name, struct err *err)
 {
-	struct sockaddr_un addr;
+	char dirname[80], path[SOCKET_PATH];
 	int dir, fd = -1;
-	char path[80];
 
-	dir = rundir_open(path, sizeof(path), err);
+	dir = rundir_open(dirname, sizeof(dirname), err);
 	if (dir < 0)
 		return -1;
-	if (!socket_name(&addr, path, name, err)) {
+	if (!socket_path(path, dirname, name, err)) {
 		flock(dir, LOCK_EX);
-		fd = connect_live(&addr);
+		fd = connect_live(path);
 		if (fd < 0 && errno == ENOENT)
 			err_set(err, "no machine is called %s; keel ps lists them", name);
 		else if (fd < 0)
-			err_sys(err, "cannot connect to %s", addr.sun_path);
+			err_sys(err, "cannot connect to %s", path);
 	}
 	close(dir);
 	return fd;
 }
 
-/* With the directory locked: bind the first name that is free. */
+/* With the directory locked: the first name that is free. */
 static int claim(struct control *c, const char *dir, const char *name, bool exact, struct err *err)
 {
-	struct sockaddr_un addr;
 	char base[NAME_MAX_LEN - 8];
 	unsigned int n = 1;
 	int fd;
@@ -136,26 +126,21 @@ static int claim(struct control *c, const char *dir, const char *name, bool exac
 	snprintf(base, sizeof(base), "%.*s", (int)sizeof(base) - 1, name);
 	snprintf(c->name, sizeof(c->name), "%s", exact ? name : base);
 	for (;;) {
-		if (socket_name(&addr, dir, exact ? name : c->name, err) < 0)
+		if (socket_path(c->path, dir, exact ? name : c->name, err) < 0)
 			return -1;
-		fd = connect_live(&addr);
-		if (fd < 0 && errno == ENOENT)
-			break;
+		fd = connect_live(c->path);
 		if (fd < 0)
-			return err_sys(err, "cannot use %s", addr.sun_path);
+			break;
 		close(fd);
 		if (exact)
 			return err_set(err, "a machine called %s is running; give another --name, or keel stop %s",
 				       name, name);
 		snprintf(c->name, sizeof(c->name), "%s-%u", base, ++n);
 	}
-	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (c->fd < 0 || bind(c->fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-	    listen(c->fd, CONTROL_CLIENTS) < 0)
-		return err_sys(err, "cannot make control socket %s", addr.sun_path);
-	memcpy(c->path, addr.sun_path, sizeof(c->path));
-	jail_unlinks(c->path);
-	return 0;
+	if (errno != ENOENT)
+		return err_sys(err, "cannot use %s", c->path);
+	c->fd = listen_local("control socket", c->path, err);
+	return c->fd < 0 ? -1 : 0;
 }
 
 /**
@@ -177,8 +162,10 @@ int control_open(struct machine *m, struct err *err)
 	path[ret < 0 ? 0 : ret] = '\0';
 	c->pid = ret < 0 ? getpid() : atoi(path);
 	c->statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-	for (ret = 0; ret < CONTROL_CLIENTS; ret++)
+	for (ret = 0; ret < CONTROL_CLIENTS; ret++) {
 		c->client[ret].fd = -1;
+		c->client[ret].file = -1;
+	}
 	if (!name && m->cfg->config) {
 		slash = strrchr(m->cfg->config, '/');
 		snprintf(derived, sizeof(derived), "%s", slash ? slash + 1 : m->cfg->config);
@@ -197,8 +184,7 @@ int control_open(struct machine *m, struct err *err)
 
 static void drop_file(struct control_client *client)
 {
-	if (client->file >= 0)
-		close(client->file);
+	close(client->file);
 	client->file = -1;
 }
 
@@ -217,17 +203,13 @@ void control_close(struct control *c)
 {
 	unsigned int i;
 
-	if (!*c->path)
+	if (c->fd < 0)
 		return;
-	unlink(c->path);
-	close(c->fd);
-	if (c->statm >= 0)
-		close(c->statm);
-	for (i = 0; i < CONTROL_CLIENTS; i++) {
-		if (c->client[i].fd >= 0)
-			drop_client(&c->client[i]);
-	}
-	*c->path = '\0';
+	listen_close(c->fd);
+	close(c->statm);
+	for (i = 0; i < CONTROL_CLIENTS; i++)
+		drop_client(&c->client[i]);
+	c->fd = -1;
 }
 
 static u64 resident_kib(int statm)
@@ -493,7 +475,6 @@ void control_events(struct machine *m, const struct pollfd *fds)
 	if (i < CONTROL_CLIENTS) {
 		c->client[i].console = false;
 		c->client[i].len = 0;
-		c->client[i].file = -1;
 		c->client[i].fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC);
 	}
 }

@@ -16,6 +16,7 @@
 #define CONTROL_HISTORY 16384
 #define NAME_MAX_LEN 64
 #define SOCKET_SUFFIX ".sock"
+#define SOCKET_PATH 108	/* sizeof(sockaddr_un.sun_path) */
 
 struct machine;
 
@@ -31,7 +32,7 @@ struct control_client {
 struct control {
 	int fd;			/* -1: none */
 	char name[NAME_MAX_LEN + 1];
-	char path[108];
+	char path[SOCKET_PATH];
 	time_t start;
 	pid_t pid;
 	int statm;		/* of /proc */

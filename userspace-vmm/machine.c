@@ -45,11 +45,7 @@ int machine_ioctl(struct machine *m, int fd, unsigned long request,
 /** machine_wake() - make the main thread look around */
 void machine_wake(void *machine)
 {
-	struct machine *m = machine;
-	u64 one = 1;
-	ssize_t n = write(m->wake_fd, &one, sizeof(one));
-
-	(void)n;	/* EAGAIN: the counter is full, so it will wake */
+	eventfd_write(((struct machine *)machine)->wake_fd, 1);
 }
 
 /**
@@ -490,8 +486,7 @@ static int wait_for_end(struct machine *m, int signal_fd, struct err *err)
 		{ .fd = signal_fd, .events = POLLIN },
 		{ .fd = m->rtc_fd, .events = POLLIN },
 	};
-	u64 count;
-	ssize_t n;
+	eventfd_t count;
 
 	while (!machine_ended(m)) {
 		console_poll(&m->console, &fds[3]);
@@ -503,8 +498,7 @@ static int wait_for_end(struct machine *m, int signal_fd, struct err *err)
 			return err_sys(err, "poll");
 		}
 		if (fds[0].revents) {
-			n = read(m->wake_fd, &count, sizeof(count));
-			(void)n;
+			eventfd_read(m->wake_fd, &count);
 			console_gather(&m->console);
 		}
 		if (fds[1].revents)

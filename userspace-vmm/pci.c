@@ -185,12 +185,8 @@ int pci_add_msix(struct pci *pci, struct pci_device *dev, unsigned int bar,
  */
 void pci_msix_raise(struct pci_device *dev, unsigned int vector)
 {
-	u64 one = 1;
-
-	/* EAGAIN: the counter is full, so it is pending. */
-	if (vector < dev->vectors &&
-	    write(dev->vector[vector].fd, &one, sizeof(one)) < 0)
-		return;
+	if (vector < dev->vectors)
+		eventfd_write(dev->vector[vector].fd, 1);
 }
 
 /**

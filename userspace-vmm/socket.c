@@ -19,15 +19,30 @@ union address {
 	struct sockaddr_un un;
 };
 
-/* Whether a socket of that name was left by somebody who died. */
-static bool is_stale(const union address *addr, socklen_t len)
+/**
+ * connect_unix() - connect to a socket of this machine
+ * @path: its name
+ * @flags: SOCK_NONBLOCK, or 0
+ *
+ * Return: a descriptor, or -1 with errno; ECONNREFUSED: it was left by somebody who died.
+ */
+int connect_unix(const char *path, int flags)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool stale = fd >= 0 && connect(fd, &addr->any, len) < 0 && errno == ECONNREFUSED;
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd, saved;
 
-	if (fd >= 0)
-		close(fd);
-	return stale;
+	if (strlen(path) >= sizeof(addr.sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	strcpy(addr.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+	if (fd < 0 || !connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
+		return fd;
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
 }
 
 /**
@@ -52,16 +67,16 @@ int listen_local(const char *option, const char *where, struct err *err)
 		addr.in.sin_port = htons(number);
 	} else {
 		strcpy(addr.un.sun_path, where);
-		if (is_stale(&addr, len))
+		fd = connect_unix(where, 0);
+		if (fd < 0 && errno == ECONNREFUSED)
 			unlink(where);
+		close(fd);
 	}
 	fd = socket(addr.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd >= 0)
-		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (fd < 0 || bind(fd, &addr.any, len) < 0 || listen(fd, 4) < 0) {
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (fd < 0 || bind(fd, &addr.any, len) < 0 || listen(fd, 8) < 0) {
 		err_sys(err, "%s: cannot listen on %s", option, where);
-		if (fd >= 0)
-			close(fd);
+		close(fd);
 		return -1;
 	}
 	if (!port)

@@ -8,6 +8,7 @@
 
 #define SOCKET_FDS 2
 
+int connect_unix(const char *path, int flags);
 int listen_local(const char *option, const char *where, struct err *err);
 void listen_close(int fd);
 ssize_t send_fds(int fd, const void *data, size_t len, const int *fds, unsigned int count,

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "devices.h"
+#include "socket.h"
 
 #define RX 0
 #define TX 1
@@ -101,16 +101,12 @@ static const struct virtio_device_ops ops = {
 
 static int open_end(struct hvc *hvc, const char *arg, struct err *err)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-
 	if (!strncmp(arg, "file:", 5) && arg[5]) {
 		hvc->out = open(arg + 5, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	} else if (!strncmp(arg, "unix:", 5) && arg[5] &&
-		   strlen(arg + 5) < sizeof(addr.sun_path)) {
-		strcpy(addr.sun_path, arg + 5);
-		hvc->out = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	} else if (!strncmp(arg, "unix:", 5) && arg[5]) {
+		hvc->out = connect_unix(arg + 5, SOCK_NONBLOCK);
 		hvc->dev.fd = hvc->out;
-		if (hvc->out >= 0 && connect(hvc->out, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		if (hvc->out < 0)
 			return err_sys(err, "--console %s: nobody listens there", arg);
 	} else {
 		return err_set(err, "--console %s: give file:PATH, or unix:PATH of a socket", arg);

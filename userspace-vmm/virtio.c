@@ -50,14 +50,6 @@ void virtio_broken(struct virtio_device *dev)
 		virtio_config_changed(dev);
 }
 
-static void wake(int fd)
-{
-	u64 one = 1;
-	ssize_t n = write(fd, &one, sizeof(one));
-
-	(void)n;
-}
-
 /**
  * virtio_pop() - vq_pop() of a device
  * @queue: which
@@ -73,7 +65,7 @@ int virtio_pop(struct virtio_device *dev, unsigned int queue,
 	if (!virtio_running(dev) || !dev->queue[queue].enabled)
 		return 0;
 	if (!dev->budget) {
-		wake(dev->queue[queue].kick_fd);
+		eventfd_write(dev->queue[queue].kick_fd, 1);
 		return 0;
 	}
 	ret = vq_pop(&dev->queue[queue], dev->host->ram, chain);
@@ -102,7 +94,7 @@ void virtio_push(struct virtio_device *dev, unsigned int queue,
 /** virtio_poll_again() - virtio_device.fd has changed */
 void virtio_poll_again(struct virtio_device *dev)
 {
-	wake(dev->wake_fd);
+	eventfd_write(dev->wake_fd, 1);
 }
 
 static void *serve(void *arg)
@@ -186,7 +178,7 @@ static int start(struct virtio_device *dev)
 		return -1;
 	/* What was kicked early, and the change of the state. */
 	for (i = 0; i < dev->ops->queues; i++)
-		wake(dev->queue[i].kick_fd);
+		eventfd_write(dev->queue[i].kick_fd, 1);
 	virtio_poll_again(dev);
 	return 0;
 }
@@ -360,7 +352,7 @@ static void bar_access(void *opaque, struct bus_access *access)
 	} else if (offset >= DEVICE_CFG && offset < NOTIFY_CFG) {
 		device_config(dev, access);
 	} else if (offset >= NOTIFY_CFG && queue < dev->ops->queues && access->write) {
-		wake(dev->queue[queue].kick_fd);
+		eventfd_write(dev->queue[queue].kick_fd, 1);
 	}
 	pthread_mutex_unlock(&dev->lock);
 }
@@ -572,7 +564,7 @@ static void remove_one(struct virtio_device *dev)
 	dev->quit = true;
 	pthread_mutex_unlock(&dev->lock);
 	if (dev->serving) {
-		wake(dev->wake_fd);
+		eventfd_write(dev->wake_fd, 1);
 		pthread_join(dev->thread, NULL);
 	}
 	reset(dev);

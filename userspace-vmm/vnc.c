@@ -382,18 +382,15 @@ int display_picture(struct display *d, struct picture *p)
  */
 void display_destroy(struct display *d)
 {
-	u64 one = 1;
-
 	if (!d)
 		return;
-	if (d->serving && write(d->wake_fd, &one, sizeof(one)) > 0)
+	if (d->serving && !eventfd_write(d->wake_fd, 1))
 		pthread_join(d->thread, NULL);
 	if (d->screen)
 		rfb.cleanup(d->screen);
 	free(d->pixels);
 	listen_close(d->listen_fd);
-	if (d->wake_fd >= 0)
-		close(d->wake_fd);
+	close(d->wake_fd);
 	bochs_remove(&d->bochs);
 	free(d);
 }
