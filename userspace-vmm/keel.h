@@ -82,7 +82,7 @@ struct device_option {
 	const char *arg;
 };
 
-/* What the options of all commands say; main.c has the table. */
+/* What the options of all commands say; commands/main.c has the table. */
 struct run_config {
 	const char *name;
 	const char *kernel;

@@ -83,7 +83,7 @@ static void guest_reset(void *opaque)
 	machine_end(opaque, END_REBOOT);
 }
 
-/* The guest's first program tells how the command ended (guest-init.c). */
+/* The guest's first program tells how the command ended (commands/guest-init.c). */
 static void exit_access(void *dev, struct bus_access *access)
 {
 	struct machine *m = dev;

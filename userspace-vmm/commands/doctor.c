@@ -11,7 +11,7 @@
 #include "keel.h"
 
 __asm__(".pushsection .rodata\n"
-	"doctor_sh: .incbin \"doctor.sh\"\n"
+	"doctor_sh: .incbin \"commands/doctor.sh\"\n"
 	".byte 0\n"
 	".popsection");
 extern const char doctor_sh[];
