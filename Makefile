@@ -87,6 +87,7 @@ install:
 		$(DESTDIR)/lib/modules/$(RELEASE)/updates/keel.ko
 	$(if $(DESTDIR),,depmod $(RELEASE))
 	install -D -m 755 $(BUILD)/keel $(DESTDIR)$(PREFIX)/bin/keel
+	install -D -m 755 $(BUILD)/userspace-vmm/keel-vnc $(DESTDIR)$(PREFIX)/bin/keel-vnc
 	for page in man/*.[1-9]; do \
 		install -D -m 644 "$$page" \
 			"$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}" || exit 1; \
@@ -100,6 +101,7 @@ uninstall:
 	@[ -n "$(RELEASE)" ]
 	rm -f $(DESTDIR)/lib/modules/$(RELEASE)/updates/keel.ko \
 		$(DESTDIR)$(PREFIX)/bin/keel \
+		$(DESTDIR)$(PREFIX)/bin/keel-vnc \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/keel \
 		$(DESTDIR)/lib/udev/rules.d/60-keel.rules
 	-rmdir --ignore-fail-on-non-empty $(DESTDIR)/lib/modules/$(RELEASE)/updates 2>/dev/null

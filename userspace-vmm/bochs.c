@@ -19,10 +19,7 @@
 #define REGISTERS_SIZE		0x1000
 #define REGISTERS		0x500	/* where they are in there */
 
-enum { ID, XRES, YRES, BPP, ENABLE, BANK, VIRT_WIDTH, VIRT_HEIGHT, X_OFFSET, Y_OFFSET, MEMORY_64K };
-
 #define ID_VALUE		0xb0c5
-#define ENABLED			BIT(0)
 
 /* Where the memory is mapped nowhere, by tests for instance. */
 static void memory_access(void *opaque, struct bus_access *access)
@@ -53,12 +50,10 @@ static void register_access(void *opaque, struct bus_access *access)
 
 	if (n >= BOCHS_REGISTERS || access->offset % 2 || access->size != 2)
 		return;
-	pthread_mutex_lock(&b->lock);
 	if (!access->write)
 		access->value = b->reg[n];
-	else if (n != ID && n != MEMORY_64K)
+	else if (n != BOCHS_ID && n != BOCHS_MEMORY_64K)
 		b->reg[n] = access->value;
-	pthread_mutex_unlock(&b->lock);
 }
 
 /**
@@ -71,16 +66,16 @@ int bochs_add(struct bochs *b, struct pci *bus, struct err *err)
 	struct pci_bar registers = { .size = REGISTERS_SIZE, .fn = register_access, .dev = b };
 
 	b->bus = bus;
-	b->reg[ID] = ID_VALUE;
-	b->reg[MEMORY_64K] = VIDEO_MEMORY / (64 * KIB);
-	pthread_mutex_init(&b->lock, NULL);
 	b->memory = MAP_FAILED;
 	b->fd = memfd_create("keel-display", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (b->fd >= 0 && !ftruncate(b->fd, VIDEO_MEMORY) &&
+	if (b->fd >= 0 && !ftruncate(b->fd, VIDEO_FILE) &&
 	    !fcntl(b->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
-		b->memory = mmap(NULL, VIDEO_MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd, 0);
+		b->memory = mmap(NULL, VIDEO_FILE, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd, 0);
 	if (b->memory == MAP_FAILED)
 		return err_sys(err, "cannot allocate the memory of the display");
+	b->reg = (_Atomic u16 *)(b->memory + VIDEO_MEMORY);
+	b->reg[BOCHS_ID] = ID_VALUE;
+	b->reg[BOCHS_MEMORY_64K] = VIDEO_MEMORY / (64 * KIB);
 	if (pci_add(bus, &b->pci, VENDOR, DEVICE, CLASS_DISPLAY_OTHER, err) < 0)
 		return -1;
 	pci_add_bar(bus, &b->pci, 0, &memory);
@@ -96,7 +91,7 @@ void bochs_remove(struct bochs *b)
 {
 	pci_remove(b->bus, &b->pci);
 	if (b->memory != MAP_FAILED)
-		munmap(b->memory, VIDEO_MEMORY);
+		munmap(b->memory, VIDEO_FILE);
 	close(b->fd);
 }
 
@@ -109,7 +104,7 @@ void bochs_save(void *opaque)
 	struct bochs *b = opaque;
 
 	pci_save(b->bus, &b->pci, &b->saved.pci);
-	memcpy(b->saved.reg, b->reg, sizeof(b->reg));
+	memcpy(b->saved.reg, b->memory + VIDEO_MEMORY, sizeof(b->saved.reg));
 }
 
 /**
@@ -122,33 +117,8 @@ int bochs_load(void *opaque)
 {
 	struct bochs *b = opaque;
 
-	b->saved.reg[ID] = b->reg[ID];
-	b->saved.reg[MEMORY_64K] = b->reg[MEMORY_64K];
-	pthread_mutex_lock(&b->lock);
-	memcpy(b->reg, b->saved.reg, sizeof(b->reg));
-	pthread_mutex_unlock(&b->lock);
+	b->saved.reg[BOCHS_ID] = b->reg[BOCHS_ID];
+	b->saved.reg[BOCHS_MEMORY_64K] = b->reg[BOCHS_MEMORY_64K];
+	memcpy(b->memory + VIDEO_MEMORY, b->saved.reg, sizeof(b->saved.reg));
 	return pci_load(b->bus, &b->pci, &b->saved.pci);
-}
-
-/**
- * bochs_picture() - what is to be seen
- * @b: the adapter
- * @p: filled, all of it inside of the memory
- *
- * Return: whether there is a picture.
- */
-bool bochs_picture(struct bochs *b, struct picture *p)
-{
-	const u16 *reg = b->reg;
-	bool shown;
-
-	pthread_mutex_lock(&b->lock);
-	p->width = reg[XRES];
-	p->height = reg[YRES];
-	p->stride = 4ULL * (reg[VIRT_WIDTH] > reg[XRES] ? reg[VIRT_WIDTH] : reg[XRES]);
-	p->offset = reg[Y_OFFSET] * p->stride + 4ULL * reg[X_OFFSET];
-	shown = (reg[ENABLE] & ENABLED) && reg[BPP] == 32 && p->width && p->height &&
-		p->offset + p->stride * p->height <= VIDEO_MEMORY;
-	pthread_mutex_unlock(&b->lock);
-	return shown;
 }

@@ -305,17 +305,9 @@ static int do_snapshot(struct machine *m, struct err *err)
 
 static int do_screenshot(struct machine *m, struct err *err)
 {
-	json_object *reply = m->control.reply;
-	struct picture p;
-
-	m->control.pass_fd = display_picture(m->virtio.display, &p);
-	if (m->control.pass_fd < 0)
-		return err_set(err, m->virtio.display ? "the guest shows no picture" :
-			       "the machine has no --display");
-	add_int(reply, "width", p.width);
-	add_int(reply, "height", p.height);
-	add_int(reply, "offset", p.offset);
-	add_int(reply, "stride", p.stride);
+	if (!m->virtio.display)
+		return err_set(err, "the machine has no --display");
+	m->control.pass_fd = m->virtio.display->read_only;
 	return 0;
 }
 

@@ -35,7 +35,7 @@ static void child(const struct daemon *d, char *const argv[], const int *fds,
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
 	    dup2(d->log, STDOUT_FILENO) < 0 || dup2(d->log, STDERR_FILENO) < 0)
 		return;
-	if (jail_helper(d->jails_itself, fds, count) < 0) {
+	if (jail_helper(d->jails_itself, argv[0], fds, count) < 0) {
 		dprintf(STDERR_FILENO, "no sandbox: %s\n", strerror(errno));
 		return;
 	}

@@ -1,30 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A screen: the framebuffer adapter that the guest has, its keyboard and pointer,
- * and the VNC server that shows them.
+ * and the program that shows them.
  */
 #ifndef DISPLAY_H
 #define DISPLAY_H
 
 #include <linux/virtio_input.h>
 
+#include "daemon.h"
 #include "virtio.h"
 
 #define VIDEO_MEMORY (16 * MIB)
+#define VIDEO_FILE (VIDEO_MEMORY + 4096)	/* registers lie behind */
 
-#define BOCHS_REGISTERS 11
+/* Registers, of 16 bits each, by their numbers. */
+enum {
+	BOCHS_ID, BOCHS_XRES, BOCHS_YRES, BOCHS_BPP, BOCHS_ENABLE, BOCHS_BANK, BOCHS_VIRT_WIDTH,
+	BOCHS_VIRT_HEIGHT, BOCHS_X_OFFSET, BOCHS_Y_OFFSET, BOCHS_MEMORY_64K, BOCHS_REGISTERS,
+};
 
 /**
  * struct bochs - the adapter
- * @fd: its memory as a file, which cannot change its size
+ * @fd: its memory and registers as a file, which cannot change its size
  */
 struct bochs {
 	struct pci_device pci;
 	struct pci *bus;
 	int fd;
 	u8 *memory;
-	pthread_mutex_t lock;	/* all below */
-	u16 reg[BOCHS_REGISTERS];
+	_Atomic u16 *reg;
 
 	struct {	/* what a snapshot keeps beside the memory */
 		struct pci_saved pci;
@@ -32,29 +37,34 @@ struct bochs {
 	} saved;
 };
 
-/* What is shown: pixels of 32 bits, in the order blue, green, red, nothing. */
-struct picture {
-	u32 width, height;
-	u64 offset, stride;	/* bytes */
+struct display {
+	struct bochs bochs;
+	int read_only;		/* bochs.fd, for others; -1: none */
+	int listen_fd;
+	struct daemon daemon;
 };
 
 int bochs_add(struct bochs *b, struct pci *bus, struct err *err);
 void bochs_remove(struct bochs *b);
 void bochs_save(void *b);
 int bochs_load(void *b);
-bool bochs_picture(struct bochs *b, struct picture *p);
 
 /* virtio-input.c */
 #define TABLET_MAX 0x7fff
+#define REPORT_MAX 16
 
-struct virtio_device *input_create(struct virtio_host *host, bool tablet, struct err *err);
-void input_report(struct virtio_device *dev, const struct virtio_input_event *events,
-		  unsigned int n);
+int input_create(struct virtio_host *host, bool tablet, int source, struct err *err);
 
-/* vnc.c; display_create() is in devices.h */
-int display_serve(struct display *d, struct err *err);
-struct bochs *display_adapter(struct display *d);
-int display_picture(struct display *d, struct picture *p);
+/* display.c; display_create() is in devices.h */
 void display_destroy(struct display *d);
+
+/* What is shown: pixels of 32 bits, in the order blue, green, red, nothing. */
+struct picture {
+	u32 width, height;
+	u64 offset, stride;	/* bytes */
+};
+
+/* picture.c */
+bool picture_find(int fd, struct picture *p);
 
 #endif

@@ -80,12 +80,6 @@ static const char *const main_calls[] = {
 	NULL
 };
 
-/* What libvncserver does with a viewer that has connected. */
-static const char *const display_calls[] = {
-	"accept4 getpeername getsockname setsockopt fcntl pselect6 select readv shutdown",
-	NULL
-};
-
 /* For registers of devices, which a vCPU's thread writes to, and --verbose. */
 static const unsigned long vcpu_ioctls[] = {
 	KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS, KVM_SET_USER_MEMORY_REGION,
@@ -163,8 +157,6 @@ static int filter_thread(enum jail_thread kind)
 
 	if ((kind == JAIL_VCPU || kind == JAIL_MAIN) && !ret)
 		ret = add_ioctls(ctx, vcpu_ioctls, ARRAY_SIZE(vcpu_ioctls));
-	if (kind == JAIL_DISPLAY && !ret)
-		ret = add(ctx, SCMP_ACT_ALLOW, display_calls);
 	if (kind == JAIL_MAIN && !ret)
 		ret = add(ctx, SCMP_ACT_ALLOW, main_calls);
 	if (kind == JAIL_MAIN && !ret)
@@ -258,12 +250,13 @@ static int become_user(void)
 /**
  * jail_helper() - in the process that is to become a helper program
  * @jails_itself: it is known to, and to need privileges for that
+ * @program: what it is, if that has a path
  * @fds: what it may open again by /proc/self/fd
  * @count: of @fds
  *
  * Return: 0, or -1 and errno.
  */
-int jail_helper(bool jails_itself, const int *fds, unsigned int count)
+int jail_helper(bool jails_itself, const char *program, const int *fds, unsigned int count)
 {
 	static const char *const programs[] = { "/usr", "/lib", "/lib64", "/bin", "/opt" };
 	const u64 read = LANDLOCK_ACCESS_FS_READ_FILE, write = LANDLOCK_ACCESS_FS_WRITE_FILE;
@@ -286,6 +279,8 @@ int jail_helper(bool jails_itself, const int *fds, unsigned int count)
 	for (i = 0; i < ARRAY_SIZE(programs); i++)
 		allow_path(rules, programs[i], read | LANDLOCK_ACCESS_FS_READ_DIR |
 			   LANDLOCK_ACCESS_FS_EXECUTE);
+	if (strchr(program, '/'))
+		allow_path(rules, program, read | LANDLOCK_ACCESS_FS_EXECUTE);
 	allow_path(rules, "/etc/ld.so.cache", read);
 	allow_path(rules, "/sys", read | LANDLOCK_ACCESS_FS_READ_DIR);
 	allow_path(rules, "/dev/urandom", read);
@@ -391,8 +386,7 @@ void jail_thread(enum jail_thread kind)
 		_exit(fail(EXIT_FAIL, "cannot confine a thread: %s", strerror(-ret)));
 #ifdef KEEL_TEST_HOOK
 	static const char *const names[] = {
-		[JAIL_MAIN] = "main", [JAIL_VCPU] = "vcpu",
-		[JAIL_DEVICE] = "device", [JAIL_DISPLAY] = "display",
+		[JAIL_MAIN] = "main", [JAIL_VCPU] = "vcpu", [JAIL_DEVICE] = "device",
 	};
 
 	jail_attempts(names[kind]);

@@ -14,14 +14,13 @@ enum jail_thread {
 	JAIL_MAIN,
 	JAIL_VCPU,
 	JAIL_DEVICE,
-	JAIL_DISPLAY,
 };
 
 bool jail_off(void);
 pid_t jail_start(const struct run_config *cfg, struct err *err);
 int jail_wait(pid_t pid);
 void jail_unlinks(const char *path);
-int jail_helper(bool jails_itself, const int *fds, unsigned int count);
+int jail_helper(bool jails_itself, const char *program, const int *fds, unsigned int count);
 int jail_enter(struct err *err);
 void jail_thread(enum jail_thread kind);
 

@@ -305,7 +305,7 @@ static void add_device_parts(struct machine *m)
 			     sizeof(dev->saved), dev, virtio_save, virtio_load });
 	if (!m->virtio.display)
 		return;
-	b = display_adapter(m->virtio.display);
+	b = &m->virtio.display->bochs;
 	snapshot_add(m, &(struct snapshot_part){ "framebuffer", b->memory,
 		     VIDEO_MEMORY, b, NULL, NULL });
 	snapshot_add(m, &(struct snapshot_part){ "display", &b->saved, sizeof(b->saved), b,
@@ -521,8 +521,6 @@ static int run_threads(struct machine *m, int signal_fd, struct err *err)
 	ret = jail_enter(err);
 	if (!ret)
 		ret = virtio_serve_all(&m->virtio, err);
-	if (!ret)
-		ret = display_serve(m->virtio.display, err);
 	/* With --gdb it starts stopped; one that was restored otherwise goes on. */
 	if (!ret)
 		ret = m->cfg->gdb ? machine_pause(m, err) : machine_resume(m, err);

@@ -2,9 +2,11 @@
 /*
  * A keyboard, or a pointer that says where it is (virtio 1.2, section 5.8).
  */
+#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <linux/input.h>
 
 #include "display.h"
@@ -20,6 +22,7 @@ struct input {
 	struct virtio_input_config config;
 	struct virtio_input_event pending[PENDING];	/* whole reports */
 	unsigned int count;
+	int source;	/* a socket: a message is a report, without what ends it */
 };
 
 static void set_bits(struct virtio_input_config *c, unsigned int first, unsigned int last)
@@ -102,9 +105,52 @@ static void process(struct virtio_device *dev, unsigned int queue)
 		virtio_push(dev, queue, &chain, 0);
 }
 
+/* Return: whether there may be more. */
+static bool receive(struct input *in, struct virtio_input_event *events, size_t *n)
+{
+	ssize_t len = recv(in->source, events, REPORT_MAX * sizeof(*events), MSG_DONTWAIT);
+
+	*n = len > 0 ? len / sizeof(*events) : 0;
+	in->dev.fd = !len || (len < 0 && errno != EAGAIN) ? -1 : in->source;
+	return len > 0;
+}
+
+/* Something was pressed, released or moved. A guest that does not read misses it. */
+static void event(struct virtio_device *dev)
+{
+	struct virtio_input_event events[REPORT_MAX];
+	struct input *in = (struct input *)dev;
+	size_t n;
+
+	while (receive(in, events, &n)) {
+		if (in->count + n >= PENDING)
+			continue;
+		memcpy(in->pending + in->count, events, n * sizeof(*events));
+		in->count += n;
+		in->pending[in->count++] = (struct virtio_input_event){ .type = EV_SYN };
+		flush(in);
+	}
+}
+
+/* What came when nobody listened is not meant for who listens now. */
+static int start(struct virtio_device *dev)
+{
+	struct virtio_input_event events[REPORT_MAX];
+	size_t n;
+
+	while (receive((struct input *)dev, events, &n))
+		;
+	return 0;
+}
+
 static void stop(struct virtio_device *dev)
 {
 	((struct input *)dev)->count = 0;
+}
+
+static void destroy(struct virtio_device *dev)
+{
+	close(((struct input *)dev)->source);
 }
 
 static const struct virtio_device_ops ops = {
@@ -116,7 +162,10 @@ static const struct virtio_device_ops ops = {
 	.config = offsetof(struct input, config),
 	.config_len = sizeof(struct virtio_input_config),
 	.process = process,
+	.event = event,
+	.start = start,
 	.stop = stop,
+	.destroy = destroy,
 	.write_config = write_config,
 };
 
@@ -124,38 +173,16 @@ static const struct virtio_device_ops ops = {
  * input_create() - give a machine one
  * @host: what devices share
  * @tablet: a pointer; otherwise a keyboard
- *
- * Return: the device, or NULL.
+ * @source: a socket from which reports come; is closed with the device
  */
-struct virtio_device *input_create(struct virtio_host *host, bool tablet, struct err *err)
+int input_create(struct virtio_host *host, bool tablet, int source, struct err *err)
 {
 	struct input *in = virtio_add(host, &ops, err);
 
 	if (!in)
-		return NULL;
+		return -1;
 	in->tablet = tablet;
-	return &in->dev;
-}
-
-/**
- * input_report() - something was pressed, released or moved
- * @dev: on which
- * @n: how many; what ends a report is added
- *
- * A guest that does not listen misses it.
- */
-void input_report(struct virtio_device *dev, const struct virtio_input_event *events,
-		  unsigned int n)
-{
-	struct input *in = (struct input *)dev;
-
-	pthread_mutex_lock(&dev->lock);
-	if (virtio_running(dev) && in->count + n < PENDING) {
-		memcpy(in->pending + in->count, events, n * sizeof(*events));
-		in->count += n;
-		in->pending[in->count++] = (struct virtio_input_event){ .type = EV_SYN };
-		dev->budget = VQ_SIZE;
-		flush(in);
-	}
-	pthread_mutex_unlock(&dev->lock);
+	in->source = source;
+	in->dev.fd = source;
+	return 0;
 }

@@ -134,37 +134,27 @@ static void *serve(void *arg)
 }
 
 /**
- * device_thread() - start a thread that takes no signals, as the main thread does
- * @name: whose it is, for the message
- */
-int device_thread(pthread_t *thread, void *(*fn)(void *arg), void *arg, const char *name,
-		  struct err *err)
-{
-	sigset_t all, old;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	errno = pthread_create(thread, NULL, fn, arg);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return errno ? err_sys(err, "cannot start a thread for %s", name) : 0;
-}
-
-/**
  * virtio_serve_all() - start the threads of devices that have one
  * @host: has all its devices
  */
 int virtio_serve_all(struct virtio_host *host, struct err *err)
 {
 	struct virtio_device *dev;
+	sigset_t all, old;
+	int error = 0;
 
-	for (dev = host->first; dev; dev = dev->next) {
+	/* Signals are the main thread's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	for (dev = host->first; dev && !error; dev = dev->next) {
 		if (dev->serving || !(dev->ops->process || dev->ops->event))
 			continue;
-		if (device_thread(&dev->thread, serve, dev, dev->ops->name, err) < 0)
-			return -1;
-		dev->serving = true;
+		error = pthread_create(&dev->thread, NULL, serve, dev);
+		dev->serving = !error;
 	}
-	return 0;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	errno = error;
+	return error ? err_sys(err, "cannot start a thread for a device") : 0;
 }
 
 /* Return: 0, or -1 if the device cannot work. */

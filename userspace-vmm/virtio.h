@@ -164,8 +164,6 @@ struct virtio_host {
 };
 
 void *virtio_add(struct virtio_host *host, const struct virtio_device_ops *ops, struct err *err);
-int device_thread(pthread_t *thread, void *(*fn)(void *arg), void *arg, const char *name,
-		  struct err *err);
 int virtio_serve_all(struct virtio_host *host, struct err *err);
 void virtio_remove_all(struct virtio_host *host);
 void virtio_pause_all(struct virtio_host *host);

@@ -19,6 +19,7 @@
 
 #include "console.h"
 #include "control.h"
+#include "display.h"
 #include "socket.h"
 
 #define REPLY_SECONDS 30
@@ -341,21 +342,19 @@ static int print_rates(json_object *rate, bool json)
 }
 
 /* Pixels of 32 bits, at some place in a file, to those of a PNG. */
-static u8 *read_picture(int fd, json_object *where, size_t width, size_t height)
+static u8 *read_picture(int fd, const struct picture *p)
 {
-	u8 *rgb = malloc(width * height * 3), *row = malloc(width * 4), *to = rgb;
-	size_t x, y;
+	u8 *rgb = malloc(3UL * p->width * p->height), *row = malloc(4UL * p->width), *to = rgb;
+	u32 x, y;
 
-	for (y = 0; rgb && row && y < height; y++) {
-		off_t at = number(where, "offset") + y * number(where, "stride");
-
-		if (pread(fd, row, width * 4, at) != (ssize_t)width * 4)
+	for (y = 0; rgb && row && y < p->height; y++) {
+		if (pread(fd, row, 4UL * p->width, p->offset + y * p->stride) != 4L * p->width)
 			break;
-		for (x = 0; x < width; x++, to += 3)
+		for (x = 0; x < p->width; x++, to += 3)
 			memcpy(to, row + 4 * x, 3);
 	}
 	free(row);
-	if (y == height)
+	if (y == p->height)
 		return rgb;
 	free(rgb);
 	return NULL;
@@ -369,6 +368,7 @@ int cmd_screenshot(struct run_config *cfg)
 	void *write_png = library ? dlsym(library, "png_image_write_to_file") : NULL;
 	png_image png = { .version = PNG_IMAGE_VERSION, .format = PNG_FORMAT_BGR };
 	json_object *reply;
+	struct picture p;
 	struct err err;
 	int status = 0;
 	u8 *rgb;
@@ -378,15 +378,17 @@ int cmd_screenshot(struct run_config *cfg)
 	reply = call(name, "screenshot", -1, NULL, &err);
 	if (!reply)
 		return fail(EXIT_FAIL, "%s", err.text);
-	png.width = number(reply, "width");
-	png.height = number(reply, "height");
-	rgb = read_picture(passed_fd, reply, png.width, png.height);
+	json_object_put(reply);
+	if (!picture_find(passed_fd, &p))
+		return fail(EXIT_FAIL, "%s: the guest shows no picture", name);
+	png.width = p.width;
+	png.height = p.height;
+	rgb = read_picture(passed_fd, &p);
 	if (!rgb)
 		status = fail(EXIT_FAIL, "%s: cannot read its video memory", name);
 	else if (!((__typeof__(png_image_write_to_file) *)write_png)(&png, file, 0, rgb, 0, NULL))
 		status = fail(EXIT_FAIL, "cannot write %s: %s", file, png.message);
 	free(rgb);
-	json_object_put(reply);
 	return status;
 }
 

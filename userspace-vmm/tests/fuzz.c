@@ -256,14 +256,14 @@ static void play_display(struct driver *d, struct input *in)
 			bus_access(&d->bus, 0xcfc, &a, 4, true);
 			break;
 		}
-		if (bochs_picture(&b, &p) &&
+		if (picture_find(b.fd, &p) &&
 		    p.offset + p.stride * (p.height - 1) + 4 * p.width > VIDEO_MEMORY)
 			abort();
 	}
 	bochs_remove(&b);
 }
 
-static void play(struct driver *d, struct input *in, struct virtio_device *keyboard)
+static void play(struct driver *d, struct input *in, int keyboard)
 {
 	struct virtio_input_event keys[8] = { 0 };
 
@@ -311,8 +311,8 @@ static void play(struct driver *d, struct input *in, struct virtio_device *keybo
 			break;
 		case 8:
 			value = take(in, 8);
-			if (keyboard)
-				input_report(keyboard, keys, value % 9);
+			if (keyboard >= 0)
+				send(keyboard, keys, value % 9 * sizeof(*keys), MSG_DONTWAIT | MSG_NOSIGNAL);
 			else if (peer.fd >= 0 && !peer.answers &&
 				 send(peer.fd, &value, take(in, 1) % 9, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 				break;
@@ -325,7 +325,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
 	struct input in = { data, size };
 	static struct driver d;
-	struct virtio_device *keyboard = NULL;
+	int keyboard[2] = { -1, -1 };
 	static char disk[32], qcow2[48];
 	struct err err;
 	int ret;
@@ -369,8 +369,8 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 		ret = blk_create(&d.host, qcow2, &err);
 		break;
 	case 6:
-		keyboard = input_create(&d.host, size % 2, &err);
-		ret = keyboard ? 0 : -1;
+		ret = socketpair(AF_UNIX, SOCK_SEQPACKET, 0, keyboard);
+		ret = ret ? ret : input_create(&d.host, size % 2, keyboard[0], &err);
 		break;
 	case 7:
 		play_display(&d, &in);
@@ -383,7 +383,8 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	if (ret < 0)
 		abort();
 	driver_enable(&d);
-	play(&d, &in, keyboard);
+	play(&d, &in, keyboard[1]);
+	close(keyboard[1]);
 	driver_end(&d);
 	return 0;
 }
