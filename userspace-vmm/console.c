@@ -157,7 +157,13 @@ static void push_input(struct console *con)
 	memmove(con->queue, con->queue + n, con->queued);
 }
 
-static enum console_request read_input(struct console *con)
+/**
+ * console_read() - take what was typed
+ * @con: gets it into its queue, and loses in_fd at the end of input
+ *
+ * Return: what the user wants of keel, usually nothing.
+ */
+enum console_request console_read(struct console *con)
 {
 	enum console_request want, request = CONSOLE_NOTHING;
 	size_t room = console_room(con);
@@ -172,7 +178,7 @@ static enum console_request read_input(struct console *con)
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return request;
 	if (n <= 0)
-		con->in_fd = -1;	/* end of input: the guest runs on */
+		con->in_fd = -1;	/* end of input: the guest runs on, and prints */
 	for (i = 0; i < n; i++) {
 		want = console_key(con, buf[i]);
 		if (want != CONSOLE_NOTHING)
@@ -250,7 +256,7 @@ enum console_request console_events(struct console *con, const struct pollfd fds
 	if (fds[1].fd >= 0 && fds[1].revents)
 		write_output(con);
 	if (fds[0].fd >= 0 && fds[0].revents)
-		request = read_input(con);
+		request = console_read(con);
 	if (con->queued)
 		push_input(con);
 	return request;

@@ -44,6 +44,7 @@ void console_poll(struct console *con, struct pollfd fds[2]);
 enum console_request console_events(struct console *con, const struct pollfd fds[2]);
 void console_gather(struct console *con);
 void console_flush(struct console *con);
+enum console_request console_read(struct console *con);
 enum console_request console_key(struct console *con, u8 byte);
 void console_input(struct console *con, const u8 *data, size_t len);
 

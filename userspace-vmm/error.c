@@ -88,3 +88,11 @@ int fail(int status, const char *fmt, ...)
 		err.text);
 	return status;
 }
+
+/** finish_output() - standard output may be full or closed; what did not appear failed */
+int finish_output(void)
+{
+	if (ferror(stdout) | fflush(stdout))
+		return fail(EXIT_FAIL, "cannot write: %s", strerror(errno));
+	return 0;
+}

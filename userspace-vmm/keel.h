@@ -132,6 +132,7 @@ extern bool fail_to_syslog;
 
 /* Say what is wrong, with the command's name, and return @status. */
 int fail(int status, const char *fmt, ...) __printf(2, 3);
+int finish_output(void);
 
 int cmd_run(struct run_config *cfg);
 int cmd_ps(struct run_config *cfg);

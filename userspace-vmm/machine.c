@@ -246,70 +246,42 @@ static int load_rtc(void *dev)
 	return rtc->index < sizeof(rtc->cmos) ? 0 : -1;
 }
 
-static void save_pm_clock(void *dev)
+static void save_pm(void *dev)
 {
-	struct machine *m = dev;
+	struct pm *pm = dev;
 
-	m->pm_ns = m->pm.now_ns() + m->pm.skew_ns;
+	pm->saved_ns = pm->now_ns() + pm->skew_ns;
 }
 
-static int load_pm_clock(void *dev)
+static int load_pm(void *dev)
 {
-	struct machine *m = dev;
+	struct pm *pm = dev;
 
-	m->pm.skew_ns = m->pm_ns - m->pm.now_ns();
+	pm->skew_ns = pm->saved_ns - pm->now_ns();
 	return 0;
 }
 
-/* What lies in a device between two members. */
-static void add_part(struct machine *m, const char *name, void *dev, void *first,
-		     void *end, int (*load)(void *dev))
-{
-	struct snapshot_part part = {
-		.name = name,
-		.data = first,
-		.size = (char *)end - (char *)first,
-		.dev = dev,
-		.load = load,
-	};
-
-	snapshot_add(m, &part);
-}
+/* Of a device that is always there, what lies between two members. */
+#define BETWEEN(dev, first, end) \
+	&(dev)->first, offsetof(__typeof__(*(dev)), end) - offsetof(__typeof__(*(dev)), first), dev
 
 static void add_snapshot_parts(struct machine *m)
-{
-	struct snapshot_part clock = {
-		.name = "pm-clock",
-		.data = &m->pm_ns,
-		.size = sizeof(m->pm_ns),
-		.dev = m,
-		.save = save_pm_clock,
-		.load = load_pm_clock,
-	};
-
-	add_part(m, "serial", &m->serial, &m->serial.ier, &m->serial.irq, load_serial);
-	add_part(m, "rtc", &m->rtc, &m->rtc.index, &m->rtc.irq, load_rtc);
-	add_part(m, "pm", &m->pm, &m->pm.status, &m->pm.sci, NULL);
-	snapshot_add(m, &clock);
-	add_part(m, "pci", &m->pci, &m->pci.address, &m->pci.address + 1, NULL);
-}
-
-/* Of the devices that options add. */
-static void add_device_parts(struct machine *m)
 {
 	struct virtio_device *dev;
 	struct bochs *b;
 
+	snapshot_add(m, "serial", BETWEEN(&m->serial, ier, irq), NULL, load_serial);
+	snapshot_add(m, "rtc", BETWEEN(&m->rtc, index, irq), NULL, load_rtc);
+	snapshot_add(m, "pm", BETWEEN(&m->pm, status, sci), save_pm, load_pm);
+	snapshot_add(m, "pci", &m->pci.address, sizeof(m->pci.address), &m->pci, NULL, NULL);
 	for (dev = m->virtio.first; dev; dev = dev->next)
-		snapshot_add(m, &(struct snapshot_part){ dev->ops->name, &dev->saved,
-			     sizeof(dev->saved), dev, virtio_save, virtio_load });
+		snapshot_add(m, dev->ops->name, &dev->saved, sizeof(dev->saved), dev,
+			     virtio_save, virtio_load);
 	if (!m->virtio.display)
 		return;
 	b = &m->virtio.display->bochs;
-	snapshot_add(m, &(struct snapshot_part){ "framebuffer", b->memory,
-		     VIDEO_MEMORY, b, NULL, NULL });
-	snapshot_add(m, &(struct snapshot_part){ "display", &b->saved, sizeof(b->saved), b,
-		     bochs_save, bochs_load });
+	snapshot_add(m, "framebuffer", b->memory, VIDEO_MEMORY, b, NULL, NULL);
+	snapshot_add(m, "display", &b->saved, sizeof(b->saved), b, bochs_save, bochs_load);
 }
 
 static void add_devices(struct machine *m)
@@ -340,7 +312,6 @@ static void add_devices(struct machine *m)
 		bus_add(pio, "exit", EXIT_PORT, 1, true, exit_access, m);
 	bus_add(&m->mmio, "pci", PCI_WINDOW, PCI_WINDOW_SIZE, false,
 		pci_mmio_access, &m->pci);
-	add_snapshot_parts(m);
 }
 
 /**
@@ -389,7 +360,7 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 	m->virtio.ram = &m->ram;
 	if (devices_create(&m->virtio, cfg, err) < 0)
 		return -1;
-	add_device_parts(m);
+	add_snapshot_parts(m);
 
 	m->vcpus = calloc(cfg->cpus, sizeof(*m->vcpus));
 	if (!m->vcpus)

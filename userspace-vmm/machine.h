@@ -84,7 +84,6 @@ struct machine {
 	struct virtio_host virtio;
 	struct kvm_irq_routing *routes;	/* irq.c; pci.lock */
 	struct pm pm;
-	u64 pm_ns;		/* its clock, in a snapshot */
 
 	atomic_int end;		/* enum end_reason; the first one counts */
 	int signal;		/* with END_SIGNAL; main thread */

@@ -25,6 +25,7 @@ struct pm {
 	u16 enable;
 	u16 control;
 	bool line;
+	u64 saved_ns;		/* the clock, in a snapshot */
 
 	struct irq_line sci;	/* set at creation */
 	void (*power_off)(void *opaque);

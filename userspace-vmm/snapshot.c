@@ -241,12 +241,16 @@ static int walk(struct walk *w)
 
 /**
  * snapshot_add() - name state that belongs into a snapshot
- * @part: is copied; in the same order whenever a machine has the same devices
+ *
+ * The arguments are those of struct snapshot_part, in the same order whenever a machine
+ * has the same devices.
  */
-void snapshot_add(struct machine *m, const struct snapshot_part *part)
+void snapshot_add(struct machine *m, const char *name, void *data, size_t size, void *dev,
+		  void (*save)(void *dev), int (*load)(void *dev))
 {
 	if (m->part_count < SNAPSHOT_PARTS)
-		m->parts[m->part_count++] = *part;
+		m->parts[m->part_count++] =
+			(struct snapshot_part){ name, data, size, dev, save, load };
 }
 
 static int write_at(int fd, const void *data, size_t len, u64 offset)

@@ -24,7 +24,8 @@ struct snapshot_part {
 	int (*load)(void *dev);		/* data is filled; -1: impossible; or NULL */
 };
 
-void snapshot_add(struct machine *m, const struct snapshot_part *part);
+void snapshot_add(struct machine *m, const char *name, void *data, size_t size, void *dev,
+		  void (*save)(void *dev), int (*load)(void *dev));
 int snapshot_open(struct run_config *cfg, struct err *err);
 int snapshot_cpuid(struct machine *m, struct err *err);
 int snapshot_load(struct machine *m, struct err *err);

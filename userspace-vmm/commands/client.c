@@ -231,18 +231,11 @@ static json_object *all_status(struct err *err)
 	return dir < 0 || n < 0 ? NULL : list;
 }
 
-static int output_status(void)
-{
-	if (ferror(stdout) | fflush(stdout))
-		return fail(EXIT_FAIL, "cannot write: %s", strerror(errno));
-	return 0;
-}
-
 static int print_json(json_object *o)
 {
 	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY));
 	json_object_put(o);
-	return output_status();
+	return finish_output();
 }
 
 static long long number(json_object *o, const char *key)
@@ -281,7 +274,7 @@ int cmd_ps(struct run_config *cfg)
 		       number(o, "memory") / 1024, number(o, "resident") / 1024, uptime);
 	}
 	json_object_put(list);
-	return output_status();
+	return finish_output();
 }
 
 /* Per second, of what is a number in both; groups with what is not zero. */
@@ -338,7 +331,7 @@ static int print_rates(json_object *rate, bool json)
 	json_object_object_foreach(rate, group, values)
 		printf("%s %s\n", group, json_object_to_json_string(values));
 	json_object_put(rate);
-	return output_status();
+	return finish_output();
 }
 
 /* Pixels of 32 bits, at some place in a file, to those of a PNG. */
@@ -424,32 +417,15 @@ int cmd_top(struct run_config *cfg)
 /* Return: whether to go on. */
 static bool console_keys(struct console *con, int fd, const char *name)
 {
-	u8 buf[256];
-	ssize_t i, n = read(con->in_fd, buf, sizeof(buf));
+	enum console_request request = console_read(con);
+	bool ok = send_fds(fd, con->queue, con->queued, NULL, 0, 0) >= 0;
 
-	if (n < 0 && errno == EINTR)
-		return true;
-	if (n <= 0) {
-		con->in_fd = -1;	/* the end of a pipe: show the rest */
-		return true;
-	}
-	for (i = 0; i < n; i++) {
-		switch (console_key(con, buf[i])) {
-		case CONSOLE_QUIT:
-			return false;
-		case CONSOLE_POWER_BUTTON:
-			simple(name, "power-button", NULL);
-			break;
-		case CONSOLE_BREAK:
-			simple(name, "break", NULL);
-			break;
-		case CONSOLE_NOTHING:
-			break;
-		}
-	}
-	n = send_fds(fd, con->queue, con->queued, NULL, 0, 0);
 	con->queued = 0;
-	return n >= 0;
+	if (request == CONSOLE_POWER_BUTTON)
+		simple(name, "power-button", NULL);
+	else if (request == CONSOLE_BREAK)
+		simple(name, "break", NULL);
+	return ok && request != CONSOLE_QUIT;
 }
 
 int cmd_console(struct run_config *cfg)

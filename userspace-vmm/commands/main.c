@@ -289,14 +289,6 @@ static const struct command {
 	  "\nExit status: 0 if every must-have is met, 1 if not, 2 for wrong usage.\n" },
 };
 
-/* Standard output may be full or closed; help that did not appear failed. */
-static int finish_output(void)
-{
-	if (ferror(stdout) | fflush(stdout))
-		return fail(EXIT_FAIL, "cannot write: %s", strerror(errno));
-	return 0;
-}
-
 static int main_help(void)
 {
 	size_t i;
