@@ -73,7 +73,7 @@ int bochs_add(struct bochs *b, struct pci *bus, struct err *err)
 		b->memory = mmap(NULL, VIDEO_FILE, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd, 0);
 	if (b->memory == MAP_FAILED)
 		return err_sys(err, "cannot allocate the memory of the display");
-	b->reg = (_Atomic u16 *)(b->memory + VIDEO_MEMORY);
+	b->reg = (atomic_ushort *)(b->memory + VIDEO_MEMORY);
 	b->reg[BOCHS_ID] = ID_VALUE;
 	b->reg[BOCHS_MEMORY_64K] = VIDEO_MEMORY / (64 * KIB);
 	if (pci_add(bus, &b->pci, VENDOR, DEVICE, CLASS_DISPLAY_OTHER, err) < 0)

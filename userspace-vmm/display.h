@@ -29,7 +29,7 @@ struct bochs {
 	struct pci *bus;
 	int fd;
 	u8 *memory;
-	_Atomic u16 *reg;
+	atomic_ushort *reg;
 
 	struct {	/* what a snapshot keeps beside the memory */
 		struct pci_saved pci;

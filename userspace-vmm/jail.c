@@ -155,7 +155,7 @@ static int filter_thread(enum jail_thread kind)
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	int ret = ctx ? add(ctx, SCMP_ACT_ALLOW, all_calls) : -ENOMEM;
 
-	if ((kind == JAIL_VCPU || kind == JAIL_MAIN) && !ret)
+	if (kind != JAIL_DEVICE && !ret)
 		ret = add_ioctls(ctx, vcpu_ioctls, ARRAY_SIZE(vcpu_ioctls));
 	if (kind == JAIL_MAIN && !ret)
 		ret = add(ctx, SCMP_ACT_ALLOW, main_calls);

@@ -261,18 +261,19 @@ static int load_pm(void *dev)
 	return 0;
 }
 
-/* Of a device that is always there, what lies between two members. */
-#define BETWEEN(dev, first, end) \
-	&(dev)->first, offsetof(__typeof__(*(dev)), end) - offsetof(__typeof__(*(dev)), first), dev
+#define SPAN(type, from, to) (offsetof(type, to) - offsetof(type, from))
 
 static void add_snapshot_parts(struct machine *m)
 {
 	struct virtio_device *dev;
 	struct bochs *b;
 
-	snapshot_add(m, "serial", BETWEEN(&m->serial, ier, irq), NULL, load_serial);
-	snapshot_add(m, "rtc", BETWEEN(&m->rtc, index, irq), NULL, load_rtc);
-	snapshot_add(m, "pm", BETWEEN(&m->pm, status, sci), save_pm, load_pm);
+	snapshot_add(m, "serial", &m->serial.ier, SPAN(struct serial, ier, irq), &m->serial,
+		     NULL, load_serial);
+	snapshot_add(m, "rtc", &m->rtc.index, SPAN(struct rtc, index, irq), &m->rtc,
+		     NULL, load_rtc);
+	snapshot_add(m, "pm", &m->pm.status, SPAN(struct pm, status, sci), &m->pm,
+		     save_pm, load_pm);
 	snapshot_add(m, "pci", &m->pci.address, sizeof(m->pci.address), &m->pci, NULL, NULL);
 	for (dev = m->virtio.first; dev; dev = dev->next)
 		snapshot_add(m, dev->ops->name, &dev->saved, sizeof(dev->saved), dev,
