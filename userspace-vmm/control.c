@@ -232,6 +232,19 @@ static void add_text(json_object *o, const char *key, const char *value)
 	json_object_object_add(o, key, json_object_new_string(value));
 }
 
+/* What the options say of the devices of a kind. */
+static void add_devices(json_object *o, const char *key, const struct run_config *cfg, int kind)
+{
+	json_object *list = json_object_new_array();
+	unsigned int i;
+
+	for (i = 0; i < cfg->device_count; i++) {
+		if ((int)cfg->devices[i].kind == kind)
+			json_object_array_add(list, json_object_new_string(cfg->devices[i].arg));
+	}
+	json_object_object_add(o, key, list);
+}
+
 static int do_status(struct machine *m, struct err *err)
 {
 	json_object *reply = m->control.reply;
@@ -244,6 +257,8 @@ static int do_status(struct machine *m, struct err *err)
 	add_int(reply, "resident", resident_kib(m->control.statm));
 	add_int(reply, "uptime", time(NULL) - m->control.start);
 	add_text(reply, "device", m->cfg->device);
+	add_devices(reply, "disks", m->cfg, DEVICE_DISK);
+	add_devices(reply, "nets", m->cfg, DEVICE_NET);
 	return 0;
 }
 

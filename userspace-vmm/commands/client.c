@@ -250,6 +250,19 @@ static const char *string(json_object *o, const char *key)
 	return text ? text : "";
 }
 
+/* A column as wide as @width, or wider. */
+static void print_devices(json_object *o, const char *key, int width)
+{
+	json_object *list = json_object_object_get(o, key);
+	size_t i, n = list ? json_object_array_length(list) : 0;
+
+	for (i = 0; i < n; i++)
+		width -= printf(" %s", json_object_get_string(json_object_array_get_idx(list, i)));
+	if (!n)
+		width -= printf(" -");
+	printf("%*s", width > 0 ? width : 0, "");
+}
+
 int cmd_ps(struct run_config *cfg)
 {
 	struct err err;
@@ -261,17 +274,20 @@ int cmd_ps(struct run_config *cfg)
 		return fail(EXIT_FAIL, "%s", err.text);
 	if (cfg->json)
 		return print_json(list);
-	printf("%-16s %7s %-8s %4s %8s %8s %10s\n", "NAME", "PID", "STATE", "CPUS", "MEMORY",
-	       "RESIDENT", "UPTIME");
+	printf("%-16s %7s %-8s %4s %8s %8s %10s %-15s %s\n", "NAME", "PID", "STATE", "CPUS", "MEMORY",
+	       "RESIDENT", "UPTIME", "NETS", "DISKS");
 	for (i = 0; i < json_object_array_length(list); i++) {
 		long long up;
 
 		o = json_object_array_get_idx(list, i);
 		up = number(o, "uptime");
 		snprintf(uptime, sizeof(uptime), "%lld:%02lld:%02lld", up / 3600, up / 60 % 60, up % 60);
-		printf("%-16s %7lld %-8s %4lld %7lldM %7lldM %10s\n", string(o, "name"),
+		printf("%-16s %7lld %-8s %4lld %7lldM %7lldM %10s", string(o, "name"),
 		       number(o, "pid"), string(o, "state"), number(o, "cpus"),
 		       number(o, "memory") / 1024, number(o, "resident") / 1024, uptime);
+		print_devices(o, "nets", 16);
+		print_devices(o, "disks", 0);
+		putchar('\n');
 	}
 	json_object_put(list);
 	return finish_output();
