@@ -14,6 +14,8 @@
 #include "acpi.h"
 #include "boot.h"
 
+#define LARGE_PAGE (2 * MIB)
+
 static void advise(const struct guest_ram *ram)
 {
 	/* These only tune the host; a kernel without them is no error. */
@@ -31,16 +33,19 @@ static void advise(const struct guest_ram *ram)
  */
 int ram_alloc(struct guest_ram *ram, u64 size, struct err *err)
 {
-	void *p;
+	u8 *p;
 
 	ram->size = size;
 	ram->low = size < RAM_HOLE_START ? size : RAM_HOLE_START;
-	p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	p = mmap(NULL, size + LARGE_PAGE, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
 		return err_sys(err, "cannot map %llu MiB for the guest; give a smaller --mem",
 			       size / MIB);
-	ram->host = p;
+	/* A large page of the host is one of the guest's if both begin at the same place. */
+	ram->host = (u8 *)ALIGN_UP((uintptr_t)p, LARGE_PAGE);
+	munmap(p, ram->host - p);
+	munmap(ram->host + size, p + LARGE_PAGE - ram->host);
 	ram->fd = -1;
 	advise(ram);
 	return 0;
