@@ -484,12 +484,24 @@ static int wait_for_end(struct machine *m, int signal_fd, struct err *err)
 	return 0;
 }
 
+/* Where no large page fits in, the first touch of a stack does not make 2 MiB resident. */
+static void keep_stacks_small(void)
+{
+	pthread_attr_t attr;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, MIB);
+	pthread_setattr_default_np(&attr);
+	pthread_attr_destroy(&attr);
+}
+
 static int run_threads(struct machine *m, int signal_fd, struct err *err)
 {
 	struct err stop_err;
 	unsigned int i;
 	int ret;
 
+	keep_stacks_small();
 	ret = jail_enter(err);
 	if (!ret)
 		ret = virtio_serve_all(&m->virtio, err);
