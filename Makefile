@@ -75,6 +75,10 @@ bench-growth:
 	@scripts/setup bench
 	@scripts/bench --growth $(if $(B),--backend $(B)) $(T)
 
+bench-machines:
+	@scripts/setup bench
+	@scripts/bench --machines
+
 # Builds nothing, so that root, who installs, owns nothing in build/.
 install:
 	@[ -n "$(RELEASE)" ]
@@ -128,6 +132,7 @@ help:
 	@echo "make kvm-selftests the kernel's own KVM selftests, on stock KVM and on keel"
 	@echo 'make bench         what operations cost, keel beside stock KVM: B=svm,vmx T=pattern'
 	@echo 'make bench-growth  how that grows with memory, slots, vCPUs, VMs, dirty pages'
+	@echo "make bench-machines what keel run takes beside QEMU's microvm and q35: start, memory, disk, card"
 	@echo 'make install       what was built: module (KDIR=...), keel, man pages, udev rule;'
 	@echo '                   DESTDIR, PREFIX'
 	@echo 'make uninstall     take them away again'
@@ -136,4 +141,4 @@ help:
 	@echo 'make clean         remove build/ (not the cache in ~/.cache/keel)'
 
 .PHONY: all module modules-all vmm vmm-build selftests selftests-build kernels \
-	sparse run shell test test-more test-clients kvm-selftests bench bench-growth install uninstall clean help
+	sparse run shell test test-more test-clients kvm-selftests bench bench-growth bench-machines install uninstall clean help
