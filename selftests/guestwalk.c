@@ -390,3 +390,41 @@ TEST(code_of_another_page)
 	ASSERT_EQ((void *)other, mremap(memory, PAGE_SIZE, PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, other));
 	EXPECT_EQ(1, called(m.vcpu));
 }
+
+/*
+ * Userspace may take LME away from a guest in long mode. No CPU does; one that enters it
+ * like that finds no tables once paging is off.
+ */
+TEST(code_without_paging)
+{
+	/* cpuid; mov %edi,%cr0; cpuid; and from another page: data16 cpuid; a sync */
+	static const u8 paged[] = { 0x0f, 0xa2, 0x0f, 0x22, 0xc7, 0x0f, 0xa2 };
+	static const u8 unpaged[] = { 0x66, 0x0f, 0xa2, 0x66, 0xba, PORT_SYNC & 0xff,
+				      PORT_SYNC >> 8, 0xef };
+	struct mode m = { .vm = vm_create(0) };
+	struct kvm_sregs s;
+	struct kvm_regs r;
+	enum ucall ended;
+
+	m.vcpu = vcpu_create(m.vm);
+	vcpu_set_long(m.vcpu, guest_call);
+	for (int i = 0; i < 512; i++)
+		put64(&m, 1, i, i * PAGE_SIZE | PTE_RW);
+	put64(&m, 1, GPA_SCRATCH / PAGE_SIZE, (GPA_SCRATCH + PAGE_SIZE) | PTE_RW);
+	*(u64 *)low(m.vm, GPA_PD) = TABLE(1) | PTE_RW;
+	memcpy(low(m.vm, GPA_SCRATCH + PAGE_SIZE), paged, sizeof(paged));
+	memcpy(low(m.vm, GPA_SCRATCH + 5), unpaged, sizeof(unpaged));
+	vcpu_sregs(m.vcpu, &s);
+	s.cs.l = 0;
+	s.cs.db = 1;
+	VCPU_IOCTL(m.vcpu, KVM_SET_SREGS, &s);
+	vcpu_regs(m.vcpu, &r);
+	r.rip = GPA_SCRATCH;
+	r.rdi = s.cr0 & ~X86_CR0_PG;
+	VCPU_IOCTL(m.vcpu, KVM_SET_REGS, &r);
+	ASSERT_EQ(1, vcpu_set_msr(m.vcpu, MSR_EFER, s.efer & ~(EFER_LME | EFER_LMA)));
+	ended = guest_run(m.vcpu);
+	if (ended == UCALL_NONE && m.vcpu->run->exit_reason == KVM_EXIT_FAIL_ENTRY)
+		SKIP(return, "the CPU does not enter long mode without LME");
+	EXPECT_EQ(UCALL_SYNC, ended);
+}

@@ -315,10 +315,13 @@ int keel_guest_walk(struct keel_vcpu *vcpu, gva_t gva, u32 flags, struct keel_wa
 
 /* ---- fetching code ---- */
 
-/* What decides beside CR3 and the tables where a fetch leads, in 64-bit paging modes. */
+/*
+ * What decides beside CR3 and the tables where a fetch leads, in 64-bit paging modes.
+ * Userspace can make that LMA is set without paging.
+ */
 static u32 fetch_mode(const struct keel_regs *regs, u32 flags)
 {
-	return (regs->efer & (EFER_LMA | EFER_NX)) |
+	return (regs->cr0 & X86_CR0_PG) | (regs->efer & (EFER_LMA | EFER_NX)) |
 	       (regs->cr4 & (X86_CR4_LA57 | X86_CR4_SMEP)) | flags;
 }
 
@@ -383,7 +386,7 @@ int keel_guest_fetch(struct keel_vcpu *vcpu, gva_t gva, u32 flags, void *buf,
 		err = translate(vcpu, &g, gva, flags, walk, &slot);
 		if (!err && keel_guest_read_near(vm, &slot, walk->gpa, buf, len))
 			err = -ENXIO;
-		if (!err && (mode & EFER_LMA))
+		if (!err && (mode & X86_CR0_PG) && (mode & EFER_LMA))
 			remember_fetch(vcpu, f, &g, gva, mode, seq, walk->gpa, &slot);
 	}
 	srcu_read_unlock(&vm->srcu, idx);
