@@ -622,6 +622,8 @@ static void emulation_begin(struct emulation *em, struct keel_vcpu *vcpu)
 	const struct keel_regs *r = &vcpu->regs;
 
 	keel_need(vcpu, KEEL_RIP | KEEL_RSP | KEEL_RFLAGS | KEEL_MODE);
+	/* a guest that knows how could make it read ahead of itself, by speculation */
+	vcpu->flush_l1d = true;
 	em->vcpu = vcpu;
 	em->replayed_reads = 0;
 	em->wants_read = false;
@@ -837,8 +839,6 @@ static int emulate(struct keel_vcpu *vcpu)
 	int ret;
 
 	vcpu->stats.insns_emulated++;
-	/* a guest that knows how could make it read ahead of itself, by speculation */
-	vcpu->flush_l1d = true;
 	emulation_begin(&em, vcpu);
 	ret = fetch(&em, &fault);
 	if (ret == INSN_OK && !io->nr_reads && is_plain_mov(&em, &mov))
