@@ -355,6 +355,9 @@ static void remember_fetch(struct keel_vcpu *vcpu, struct keel_fetch *f,
 	/* all five levels: rare, and a vCPU's structure is just below 4 KiB */
 	if (g->mode->levels - g->level >= ARRAY_SIZE(f->entry))
 		return;
+	/* fetch_again() sets no bits: those that could not be set now are for the next walk */
+	if (!(g->all & ENTRY_ACCESSED))
+		return;
 	f->nr = 0;
 	f->code = keel_guest_near(vcpu->vm, slot, gpa & PAGE_MASK);
 	for (level = g->mode->levels; level >= g->level; level--) {
