@@ -393,9 +393,10 @@ TEST(code_of_another_page)
 
 /*
  * Userspace may take LME away from a guest in long mode. No CPU does; one that enters it
- * like that finds no tables once paging is off.
+ * like that finds no tables once paging is off, which 64-bit code cannot do. Return: how a
+ * guest ends that tries to.
  */
-TEST(code_without_paging)
+static enum ucall end_paging(struct vcpu **vcpu, bool code64)
 {
 	/* cpuid; mov %edi,%cr0; cpuid; and from another page: data16 cpuid; a sync */
 	static const u8 paged[] = { 0x0f, 0xa2, 0x0f, 0x22, 0xc7, 0x0f, 0xa2 };
@@ -404,9 +405,8 @@ TEST(code_without_paging)
 	struct mode m = { .vm = vm_create(0) };
 	struct kvm_sregs s;
 	struct kvm_regs r;
-	enum ucall ended;
 
-	m.vcpu = vcpu_create(m.vm);
+	*vcpu = m.vcpu = vcpu_create(m.vm);
 	vcpu_set_long(m.vcpu, guest_call);
 	for (int i = 0; i < 512; i++)
 		put64(&m, 1, i, i * PAGE_SIZE | PTE_RW);
@@ -415,16 +415,46 @@ TEST(code_without_paging)
 	memcpy(low(m.vm, GPA_SCRATCH + PAGE_SIZE), paged, sizeof(paged));
 	memcpy(low(m.vm, GPA_SCRATCH + 5), unpaged, sizeof(unpaged));
 	vcpu_sregs(m.vcpu, &s);
-	s.cs.l = 0;
-	s.cs.db = 1;
+	s.cs.l = code64;
+	s.cs.db = !code64;
 	VCPU_IOCTL(m.vcpu, KVM_SET_SREGS, &s);
 	vcpu_regs(m.vcpu, &r);
 	r.rip = GPA_SCRATCH;
 	r.rdi = s.cr0 & ~X86_CR0_PG;
 	VCPU_IOCTL(m.vcpu, KVM_SET_REGS, &r);
-	ASSERT_EQ(1, vcpu_set_msr(m.vcpu, MSR_EFER, s.efer & ~(EFER_LME | EFER_LMA)));
-	ended = guest_run(m.vcpu);
-	if (ended == UCALL_NONE && m.vcpu->run->exit_reason == KVM_EXIT_FAIL_ENTRY)
+	if (vcpu_set_msr(m.vcpu, MSR_EFER, s.efer & ~(EFER_LME | EFER_LMA)) != 1)
+		fail("LME cannot be taken away");
+	return guest_run(m.vcpu);
+}
+
+#define NO_ENTRY(vcpu, ended)	((ended) == UCALL_NONE &&	\
+				 (vcpu)->run->exit_reason == KVM_EXIT_FAIL_ENTRY)
+
+TEST(code_without_paging)
+{
+	struct vcpu *vcpu;
+	enum ucall ended = end_paging(&vcpu, false);
+
+	if (NO_ENTRY(vcpu, ended))
 		SKIP(return, "the CPU does not enter long mode without LME");
 	EXPECT_EQ(UCALL_SYNC, ended);
+}
+
+static void on_protection(struct guest_trap *trap)
+{
+	(void)trap;
+	guest_sync(0x600d);
+}
+
+TEST(code64_ends_no_paging)
+{
+	struct vcpu *vcpu;
+	enum ucall ended;
+
+	guest_handlers[13] = on_protection;
+	ended = end_paging(&vcpu, true);
+	if (NO_ENTRY(vcpu, ended))
+		SKIP(return, "the CPU does not enter long mode without LME");
+	EXPECT_EQ(UCALL_SYNC, ended);
+	EXPECT_EQ(0x600d, vcpu->sync);
 }

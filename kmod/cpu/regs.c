@@ -182,7 +182,8 @@ int keel_set_cr0(struct keel_vcpu *vcpu, u64 cr0)
 	keel_need(vcpu, KEEL_CRS);
 	changed = cr0 ^ r->cr0;
 
-	if ((changed & X86_CR0_PG) && (efer & EFER_LME) &&
+	/* LMA without LME is userspace's doing, but ends in the same way */
+	if ((changed & X86_CR0_PG) && (efer & (EFER_LME | EFER_LMA)) &&
 	    cr0_long_mode(vcpu, cr0, &efer))
 		return -EINVAL;
 	if (pae_paging(vcpu, cr0, r->cr4) &&
