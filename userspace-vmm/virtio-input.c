@@ -15,6 +15,7 @@
 #define STATUS 1	/* the lamps of a keyboard: we have none */
 
 #define PENDING 64
+#define STALE_MAX 1024
 
 struct input {
 	struct virtio_device dev;
@@ -105,7 +106,7 @@ static void process(struct virtio_device *dev, unsigned int queue)
 		virtio_push(dev, queue, &chain, 0);
 }
 
-/* Return: whether there may be more. */
+/* Return: whether there was one. */
 static bool receive(struct input *in, struct virtio_input_event *events, size_t *n)
 {
 	ssize_t len = recv(in->source, events, REPORT_MAX * sizeof(*events), MSG_DONTWAIT);
@@ -122,23 +123,24 @@ static void event(struct virtio_device *dev)
 	struct input *in = (struct input *)dev;
 	size_t n;
 
-	while (receive(in, events, &n)) {
-		if (in->count + n >= PENDING)
-			continue;
-		memcpy(in->pending + in->count, events, n * sizeof(*events));
-		in->count += n;
-		in->pending[in->count++] = (struct virtio_input_event){ .type = EV_SYN };
-		flush(in);
-	}
+	/* One at a time: who sends need not stop, and others want the lock. */
+	if (!receive(in, events, &n) || in->count + n >= PENDING)
+		return;
+	memcpy(in->pending + in->count, events, n * sizeof(*events));
+	in->count += n;
+	in->pending[in->count++] = (struct virtio_input_event){ .type = EV_SYN };
+	flush(in);
 }
 
 /* What came when nobody listened is not meant for who listens now. */
 static int start(struct virtio_device *dev)
 {
 	struct virtio_input_event events[REPORT_MAX];
+	unsigned int i = 0;
 	size_t n;
 
-	while (receive((struct input *)dev, events, &n))
+	/* More than a socket holds; who sends need not stop. */
+	while (i++ < STALE_MAX && receive((struct input *)dev, events, &n))
 		;
 	return 0;
 }
