@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -58,6 +59,7 @@ int listen_local(const char *option, const char *where, struct err *err)
 	union address addr = { .any.sa_family = port ? AF_INET : AF_UNIX };
 	socklen_t len = port ? sizeof(addr.in) : sizeof(addr.un);
 	long number = port ? strtol(where, NULL, 10) : 0;
+	struct stat st;
 	int fd, one = 1;
 
 	if (!*where || number > 65535 || strlen(where) >= sizeof(addr.un.sun_path))
@@ -68,7 +70,8 @@ int listen_local(const char *option, const char *where, struct err *err)
 	} else {
 		strcpy(addr.un.sun_path, where);
 		fd = connect_unix(where, 0);
-		if (fd < 0 && errno == ECONNREFUSED)
+		/* A file of another kind refuses, too. */
+		if (fd < 0 && errno == ECONNREFUSED && !lstat(where, &st) && S_ISSOCK(st.st_mode))
 			unlink(where);
 		close(fd);
 	}

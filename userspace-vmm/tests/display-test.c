@@ -2,6 +2,7 @@
 /*
  * The framebuffer adapter's registers, input devices, and what a viewer gets.
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -10,6 +11,7 @@
 #include <linux/input.h>
 
 #include "driver.h"
+#include "socket.h"
 #include "tap.h"
 
 #define MEMORY PCI_WINDOW
@@ -229,6 +231,18 @@ static void test_input(void)
 	driver_end(&d);
 }
 
+static void test_listen(void)
+{
+	int fd = open(path, O_CREAT | O_EXCL, 0600);
+
+	close(fd);
+	ok(fd >= 0 && listen_local("--display", path, &err) < 0, "a file that is no socket: %s", err.text);
+	is(unlink(path), 0, "is left alone");
+	fd = listen_local("--display", path, &err);
+	close(fd);	/* and who dies leaves a socket, which is replaced */
+	ok(fd >= 0, "where nothing is, it listens");
+}
+
 int main(void)
 {
 	char arg[80];
@@ -236,6 +250,7 @@ int main(void)
 	snprintf(path, sizeof(path), "/tmp/keel-display-test.%d", getpid());
 	snprintf(arg, sizeof(arg), "vnc=%s", path);
 	test_input();
+	test_listen();
 	driver_init(&d, &err);
 	d.host.machine = "test";
 	if (display_create(&d.host, arg, &err) < 0) {
