@@ -68,10 +68,10 @@ int bochs_add(struct bochs *b, struct pci *bus, struct err *err)
 	b->bus = bus;
 	b->memory = MAP_FAILED;
 	b->fd = memfd_create("keel-display", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (b->fd >= 0 && !ftruncate(b->fd, VIDEO_FILE) &&
-	    !fcntl(b->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+	if (b->fd >= 0 && !ftruncate(b->fd, VIDEO_FILE))
 		b->memory = mmap(NULL, VIDEO_FILE, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd, 0);
-	if (b->memory == MAP_FAILED)
+	if (b->memory == MAP_FAILED ||
+	    fcntl(b->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0)
 		return err_sys(err, "cannot allocate the memory of the display");
 	b->reg = (atomic_ushort *)(b->memory + VIDEO_MEMORY);
 	b->reg[BOCHS_ID] = ID_VALUE;

@@ -322,7 +322,7 @@ static int do_screenshot(struct machine *m, struct err *err)
 {
 	if (!m->virtio.display)
 		return err_set(err, "the machine has no --display");
-	m->control.pass_fd = m->virtio.display->read_only;
+	m->control.pass_fd = m->virtio.display->bochs.fd;
 	return 0;
 }
 

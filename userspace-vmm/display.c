@@ -3,7 +3,6 @@
  * --display: the adapter, a keyboard and a pointer. Viewers are served by another
  * program (commands/keel-vnc.c), which sees the adapter's memory and sends what is typed.
  */
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +28,7 @@ static void find_program(char path[PATH_MAX])
 static int start(struct display *d, const char *name, int keyboard, int tablet, int ready,
 		 struct err *err)
 {
-	int fds[] = { d->read_only, d->listen_fd, keyboard, tablet }, ret;
+	int fds[] = { d->bochs.fd, d->listen_fd, keyboard, tablet }, ret;
 	char program[PATH_MAX], text[ARRAY_SIZE(fds)][12], byte;
 	char *const argv[] = { program, (char *)name, text[0], text[1], text[2], text[3], NULL };
 	size_t i;
@@ -58,7 +57,7 @@ static int start(struct display *d, const char *name, int keyboard, int tablet, 
 int display_create(struct virtio_host *host, const char *arg, struct err *err)
 {
 	int keyboard[2] = { -1, -1 }, tablet[2] = { -1, -1 };
-	char path[112] = "", memory[32];
+	char path[112] = "";
 	struct display *d;
 
 	if (host->display)
@@ -76,15 +75,11 @@ int display_create(struct virtio_host *host, const char *arg, struct err *err)
 	if (!d)
 		return err_sys(err, "--display");
 	host->display = d;
-	d->read_only = -1;
 	d->listen_fd = listen_local("--display", path, err);
 	if (bochs_add(&d->bochs, host->pci, err) < 0 || d->listen_fd < 0)
 		return -1;
-	snprintf(memory, sizeof(memory), "/proc/self/fd/%d", d->bochs.fd);
-	d->read_only = open(memory, O_RDONLY | O_CLOEXEC);
 	/* Each message is a report. */
-	if (d->read_only < 0 ||
-	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, keyboard) < 0 ||
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, keyboard) < 0 ||
 	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, tablet) < 0)
 		return err_sys(err, "--display");
 	if (input_create(host, false, keyboard[0], err) < 0 ||
@@ -103,7 +98,6 @@ void display_destroy(struct display *d)
 		return;
 	daemon_stop(&d->daemon);
 	listen_close(d->listen_fd);
-	close(d->read_only);
 	bochs_remove(&d->bochs);
 	free(d);
 }

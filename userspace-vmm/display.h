@@ -22,7 +22,7 @@ enum {
 
 /**
  * struct bochs - the adapter
- * @fd: its memory and registers as a file, which cannot change its size
+ * @fd: its memory and registers as a file, which others cannot change
  */
 struct bochs {
 	struct pci_device pci;
@@ -39,7 +39,6 @@ struct bochs {
 
 struct display {
 	struct bochs bochs;
-	int read_only;		/* bochs.fd, for others; -1: none */
 	int listen_fd;
 	struct daemon daemon;
 };

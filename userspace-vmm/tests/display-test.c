@@ -4,6 +4,7 @@
  */
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -94,6 +95,9 @@ static void test_registers(void)
 	is(bochs_load(b), -1, "another device's state");
 	driver_write(&d, MEMORY + VIDEO_MEMORY - 8, 8, 0x1122334455667788ULL);
 	is(driver_read(&d, MEMORY + VIDEO_MEMORY - 8, 8), 0x1122334455667788ULL, "memory");
+	ok(pwrite(b->fd, "", 1, 0) < 0 && ftruncate(b->fd, 0) < 0 &&
+	   mmap(NULL, 4096, PROT_WRITE, MAP_SHARED, b->fd, 0) == MAP_FAILED,
+	   "which who has the file cannot change");
 }
 
 static bool get(int fd, void *to, size_t n)
