@@ -533,8 +533,10 @@ int virtio_load(void *opaque)
 	dev->restored = true;
 	dev->reg = s->reg;
 	dev->reg.config_vector = valid_vector(dev, s->reg.config_vector);
-	if ((s->reg.status & VIRTIO_CONFIG_S_FEATURES_OK) &&
-	    (s->reg.driver_features & ~dev->features))
+	/* As set_status() has it: a driver is never ready without its features checked. */
+	if ((s->reg.status & (VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK)) &&
+	    (!(s->reg.status & VIRTIO_CONFIG_S_FEATURES_OK) ||
+	     (s->reg.driver_features & ~dev->features) || !virtio_has(dev, VIRTIO_F_VERSION_1)))
 		return -1;
 	for (i = 0; i < dev->ops->queues; i++) {
 		struct virtio_queue *q = &dev->queue[i];

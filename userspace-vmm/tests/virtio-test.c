@@ -350,6 +350,8 @@ static void test_saved(const char *dir)
 	d.host.first->saved = saved;
 	d.host.first->saved.reg.driver_features = ~0ULL;
 	is(virtio_load(d.host.first), -1, "features that it does not have");
+	d.host.first->saved.reg.status &= ~VIRTIO_CONFIG_S_FEATURES_OK;
+	is(virtio_load(d.host.first), -1, "a driver that has agreed on none");
 	d.host.first->saved = saved;
 	d.host.first->saved.pci.config[2] ^= 1;
 	is(virtio_load(d.host.first), -1, "another device's state");
