@@ -9,8 +9,8 @@
 
 #include "keel.h"
 
-/* Control characters in a file name must not break the one line apart. */
-static void one_line(char *text)
+/** one_line() - control characters, in a file's name for instance, must not act on a terminal */
+void one_line(char *text)
 {
 	for (; *text; text++) {
 		if ((unsigned char)*text < ' ' || *text == 0x7f)

@@ -243,21 +243,29 @@ static long long number(json_object *o, const char *key)
 	return json_object_get_int64(json_object_object_get(o, key));
 }
 
+/* What a machine says, or who made its files, is not to act on our terminal. */
+static const char *plain(json_object *o)
+{
+	const char *text = json_object_get_string(o);
+
+	if (text)
+		one_line((char *)text);
+	return text ? text : "";
+}
+
 static const char *string(json_object *o, const char *key)
 {
-	const char *text = json_object_get_string(json_object_object_get(o, key));
-
-	return text ? text : "";
+	return plain(json_object_object_get(o, key));
 }
 
 /* A column as wide as @width, or wider. */
 static void print_devices(json_object *o, const char *key, int width)
 {
 	json_object *list = json_object_object_get(o, key);
-	size_t i, n = list ? json_object_array_length(list) : 0;
+	size_t i, n = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
 
 	for (i = 0; i < n; i++)
-		width -= printf(" %s", json_object_get_string(json_object_array_get_idx(list, i)));
+		width -= printf(" %s", plain(json_object_array_get_idx(list, i)));
 	if (!n)
 		width -= printf(" -");
 	printf("%*s", width > 0 ? width : 0, "");
