@@ -25,10 +25,11 @@ static void find_program(char path[PATH_MAX])
 	strcpy(n > 0 ? strrchr(path, '/') + 1 : path, PROGRAM);
 }
 
-static int start(struct display *d, const char *name, int keyboard, int tablet, int ready,
-		 struct err *err)
+/* @listener is only the program's from here on: when it dies viewers are refused. */
+static int start(struct display *d, const char *name, int listener, int keyboard, int tablet,
+		 int ready, struct err *err)
 {
-	int fds[] = { d->bochs.fd, d->listen_fd, keyboard, tablet }, ret;
+	int fds[] = { d->bochs.fd, listener, keyboard, tablet }, ret;
 	char program[PATH_MAX], text[ARRAY_SIZE(fds)][12], byte;
 	char *const argv[] = { program, (char *)name, text[0], text[1], text[2], text[3], NULL };
 	size_t i;
@@ -37,6 +38,7 @@ static int start(struct display *d, const char *name, int keyboard, int tablet, 
 	for (i = 0; i < ARRAY_SIZE(fds); i++)
 		snprintf(text[i], sizeof(text[i]), "%d", fds[i]);
 	ret = daemon_start(&d->daemon, argv, fds, ARRAY_SIZE(fds), err);
+	close(listener);
 	close(keyboard);
 	close(tablet);
 	if (!ret && recv(ready, &byte, 1, 0) != 1) {
@@ -57,8 +59,9 @@ static int start(struct display *d, const char *name, int keyboard, int tablet, 
 int display_create(struct virtio_host *host, const char *arg, struct err *err)
 {
 	int keyboard[2] = { -1, -1 }, tablet[2] = { -1, -1 };
-	char path[112] = "";
+	char path[sizeof(host->display->path)] = "";
 	struct display *d;
+	int listener;
 
 	if (host->display)
 		return err_set(err, "--display %s: a machine has one", arg);
@@ -75,8 +78,10 @@ int display_create(struct virtio_host *host, const char *arg, struct err *err)
 	if (!d)
 		return err_sys(err, "--display");
 	host->display = d;
-	d->listen_fd = listen_local("--display", path, err);
-	if (bochs_add(&d->bochs, host->pci, err) < 0 || d->listen_fd < 0)
+	listener = listen_local("--display", path, err);
+	if (listener >= 0 && strchr(path, '/'))
+		strcpy(d->path, path);
+	if (bochs_add(&d->bochs, host->pci, err) < 0 || listener < 0)
 		return -1;
 	/* Each message is a report. */
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, keyboard) < 0 ||
@@ -85,7 +90,7 @@ int display_create(struct virtio_host *host, const char *arg, struct err *err)
 	if (input_create(host, false, keyboard[0], err) < 0 ||
 	    input_create(host, true, tablet[0], err) < 0)
 		return -1;
-	return start(d, host->machine, keyboard[1], tablet[1], keyboard[0], err);
+	return start(d, host->machine, listener, keyboard[1], tablet[1], keyboard[0], err);
 }
 
 /**
@@ -97,7 +102,8 @@ void display_destroy(struct display *d)
 	if (!d)
 		return;
 	daemon_stop(&d->daemon);
-	listen_close(d->listen_fd);
+	if (*d->path)
+		unlink(d->path);
 	bochs_remove(&d->bochs);
 	free(d);
 }

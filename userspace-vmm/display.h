@@ -39,7 +39,7 @@ struct bochs {
 
 struct display {
 	struct bochs bochs;
-	int listen_fd;
+	char path[112];		/* of the socket for viewers, to be removed; or empty */
 	struct daemon daemon;
 };
 

@@ -2,7 +2,9 @@
 /*
  * The framebuffer adapter's registers, input devices, and what a viewer gets.
  */
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -264,6 +266,9 @@ int main(void)
 	driver_enable(&d);
 	test_registers();
 	test_viewer();
+	kill(d.host.display->daemon.pid, SIGKILL);
+	poll(NULL, 0, 200);
+	ok(connect_unix(path, 0) < 0 && errno == ECONNREFUSED, "nobody is there any more for viewers");
 	driver_end(&d);
 	ok(access(path, F_OK) < 0, "the socket is gone");
 	return tap_done();
