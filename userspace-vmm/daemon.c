@@ -66,7 +66,7 @@ int daemon_start(struct daemon *d, char *const argv[], const int *fds,
 	pid_t parent = getpid();
 
 	d->name = argv[0];
-	d->log = memfd_create(argv[0], MFD_CLOEXEC);
+	d->log = memfd_create("keel-helper", MFD_CLOEXEC);	/* a path may be too long for it */
 	if (d->log < 0)
 		return err_sys(err, "cannot start %s", argv[0]);
 	fcntl(d->log, F_SETFL, O_APPEND);
