@@ -316,7 +316,7 @@ static void collect_nmis(struct keel_vcpu *vcpu)
 void keel_events_inject(struct keel_vcpu *vcpu)
 {
 	struct keel_events *ev = &vcpu->events;
-	bool taken = inject_under_way(vcpu);
+	bool taken = inject_under_way(vcpu), window;
 
 	keel_pv_eoi_settle(vcpu);
 	/* the entry has room for one: look again after it */
@@ -336,6 +336,7 @@ void keel_events_inject(struct keel_vcpu *vcpu)
 			keel_backend->nmi_window(vcpu, true);
 	}
 
+	window = ev->want_irq_window;
 	if (vcpu->lapic && keel_irq_pending(vcpu) >= 0) {
 		bool waits = true;
 
@@ -351,11 +352,10 @@ void keel_events_inject(struct keel_vcpu *vcpu)
 			}
 			waits = keel_irq_pending(vcpu) >= 0;
 		}
-		if (waits)
-			keel_backend->irq_window(vcpu, true);
-	} else if (ev->want_irq_window) {
-		keel_backend->irq_window(vcpu, true);
+		window |= waits;
 	}
+	if (window)
+		keel_backend->irq_window(vcpu, true);
 	keel_pv_eoi_offer(vcpu);
 }
 
