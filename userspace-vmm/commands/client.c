@@ -306,7 +306,12 @@ static json_object *rates(json_object *before, json_object *after, double second
 {
 	json_object *out = json_object_new_object(), *old, *value, *group;
 
+	/* what a machine sends that was taken over may be anything */
+	if (!json_object_is_type(after, json_type_object))
+		return out;
 	json_object_object_foreach(after, name, values) {
+		if (!json_object_is_type(values, json_type_object))
+			continue;
 		group = json_object_new_object();
 		old = json_object_object_get(before, name);
 		json_object_object_foreach(values, key, v) {
@@ -314,11 +319,13 @@ static json_object *rates(json_object *before, json_object *after, double second
 
 			if (rate <= 0)
 				continue;
+			one_line(key);
 			value = json_object_new_double(rate);
 			json_object_set_serializer(value, json_object_double_to_json_string,
 						   "%.1f", NULL);
 			json_object_object_add(group, key, value);
 		}
+		one_line(name);
 		json_object_object_add(out, name, group);
 	}
 	return out;
