@@ -433,8 +433,11 @@ static enum ucall end_paging(struct vcpu **vcpu, bool code64)
 TEST(code_without_paging)
 {
 	struct vcpu *vcpu;
-	enum ucall ended = end_paging(&vcpu, false);
+	enum ucall ended;
 
+	if (host_is_bochs_svm())
+		SKIP(return, "Bochs 2.7 loses the host at such an entry; stock KVM's, too");
+	ended = end_paging(&vcpu, false);
 	if (NO_ENTRY(vcpu, ended))
 		SKIP(return, "the CPU does not enter long mode without LME");
 	EXPECT_EQ(UCALL_SYNC, ended);
@@ -451,6 +454,8 @@ TEST(code64_ends_no_paging)
 	struct vcpu *vcpu;
 	enum ucall ended;
 
+	if (host_is_bochs_svm())
+		SKIP(return, "Bochs 2.7 loses the host at such an entry; stock KVM's, too");
 	guest_handlers[13] = on_protection;
 	ended = end_paging(&vcpu, true);
 	if (NO_ENTRY(vcpu, ended))
