@@ -117,6 +117,7 @@ struct keel_table_cache {
 /**
  * struct keel_fetch - how a fetch came to a page of code: see fetch_again()
  * @page: the guest's linear address of it
+ * @cr3: the guest's at that time, as @mode
  * @mode: fetch_mode()'s, never 0
  * @seq: the MMU's at that time
  * @nr: entries on the way, from the top
