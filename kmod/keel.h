@@ -265,6 +265,7 @@ struct keel_vcpu {
 
 	/* memory */
 	u64 tlb_gen;				/* [O] vm->mmu.tlb_gen at the last flush */
+	struct keel_tlb_vcpu tlb_model;
 	struct keel_table_cache table_cache;	/* [O] */
 	struct keel_fetch fetches[2];		/* [O] by the page's address */
 	struct keel_dirty_ring dirty_ring;	/* see there */
@@ -390,6 +391,8 @@ static inline bool keel_take_request(struct keel_vcpu *vcpu, enum keel_request r
 
 /* run.c */
 int keel_vcpu_run(struct keel_vcpu *vcpu);
+/* What is cached of the guest's linear addresses is wrong: flush before the next entry. */
+void keel_flush_linear(struct keel_vcpu *vcpu);
 
 /* exit.c */
 bool keel_exit_is_atomic(struct keel_vcpu *vcpu);

@@ -67,6 +67,7 @@ static void cpu_disable(void *unused)
 	if (!__this_cpu_read(keel_cpu_on))
 		return;
 	keel_backend->cpu_disable();
+	keel_tlb_model_hardware_off();
 	__this_cpu_write(keel_cpu_on, false);
 }
 
@@ -322,6 +323,8 @@ static int __init keel_init(void)
 		goto out_registered;
 	pr_info("ready on %s%s\n", keel_backend->name,
 		kvm_node ? ", also as /dev/kvm" : "");
+	if (IS_ENABLED(CONFIG_KEEL_TLB_MODEL))
+		pr_notice("with a model of the TLB, for debugging\n");
 	return 0;
 
 out_registered:
@@ -354,6 +357,7 @@ static void __exit keel_exit(void)
 	cpuhp_remove_state_nocalls(KEEL_CPUHP_STATE);
 	if (keel_backend->exit)
 		keel_backend->exit();
+	keel_tlb_model_exit();
 }
 
 module_init(keel_init);

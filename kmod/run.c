@@ -70,6 +70,13 @@ static int sleep_until_event(struct keel_vcpu *vcpu)
 
 /* ---- before an entry ---- */
 
+void keel_flush_linear(struct keel_vcpu *vcpu)
+{
+	vcpu->stats.tlb_flushes++;
+	keel_tlb_model_flush_asked(vcpu);
+	keel_backend->flush_tlb(vcpu);
+}
+
 static int serve_requests(struct keel_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
@@ -85,10 +92,8 @@ static int serve_requests(struct keel_vcpu *vcpu)
 	}
 	if (keel_take_request(vcpu, KEEL_REQ_DEBUG))
 		return keel_debug_exit(vcpu);
-	if (keel_take_request(vcpu, KEEL_REQ_TLB_FLUSH)) {
-		vcpu->stats.tlb_flushes++;
-		keel_backend->flush_tlb(vcpu);
-	}
+	if (keel_take_request(vcpu, KEEL_REQ_TLB_FLUSH))
+		keel_flush_linear(vcpu);
 	if (keel_take_request(vcpu, KEEL_REQ_CLOCK))
 		keel_clock_update(vcpu);
 	if (keel_take_request(vcpu, KEEL_REQ_STEAL))

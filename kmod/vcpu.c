@@ -165,6 +165,7 @@ static struct keel_vcpu *vcpu_alloc(struct keel_vm *vm, u32 id)
 	if (err)
 		goto out;
 	vcpu->hw_ready = true;
+	keel_tlb_model_vcpu(vcpu);
 	if (vm->irqchip != KEEL_IRQCHIP_NONE) {
 		err = keel_lapic_create(vcpu);
 		if (err)

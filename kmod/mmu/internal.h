@@ -108,4 +108,7 @@ static inline struct keel_slots *keel_slots(struct keel_vm *vm)
 				      lockdep_is_held(&vm->mmu.lock));
 }
 
+/* tlb-model.c, for its tests */
+u64 keel_tlb_model_use(enum keel_tlb tlb, unsigned long key, u64 owner, u64 changes);
+
 #endif /* KEEL_MMU_INTERNAL_H */

@@ -14,6 +14,8 @@
 #include <linux/spinlock.h>
 #include <linux/types.h>
 
+#include "tlb-model.h"
+
 struct keel_exit;
 struct keel_vcpu;
 struct keel_vm;
@@ -102,6 +104,7 @@ struct keel_mmu {
 	int invalidating;	/* lock for write */
 	hva_t inv_start, inv_end; /* union of invalidations under way */
 	u64 tlb_gen;		/* atomic; vCPUs compare with their own before entry */
+	struct keel_tlb_vm tlb_model;
 	struct list_head detached; /* tables, until the flush; lock for write */
 	struct list_head flushed; /* and after it, until the unlock; lock for write */
 	cpumask_var_t flush_cpus; /* keel_flush_tlbs()'s; lock for write */

@@ -270,6 +270,7 @@ static bool leaf_write_protect(struct keel_vm *vm, u64 *p, int level)
 	if (!(READ_ONCE(*p) & f->write))
 		return false;
 	atomic64_andnot(f->write, (atomic64_t *)p);
+	keel_tlb_model_changed(vm);
 	return true;
 }
 
@@ -284,6 +285,7 @@ static bool leaf_young(struct keel_vm *vm, u64 *p, int level)
 static void remove_leaf(struct keel_vm *vm, u64 *p, int level)
 {
 	xchg(p, 0);
+	keel_tlb_model_changed(vm);
 	leaf_count(vm, level, -1);
 }
 
@@ -386,6 +388,7 @@ static bool zap(struct keel_vm *vm, u64 *table, int level, gfn_t start,
 				continue;
 		}
 		xchg(p, 0);
+		keel_tlb_model_changed(vm);
 		detach(&mmu->detached, below, level - 1);
 		any = true;
 	}
@@ -456,6 +459,7 @@ void keel_flush_tlbs(struct keel_vm *vm)
 	lockdep_assert_irqs_enabled();
 
 	vm->stats.remote_tlb_flushes++;
+	keel_tlb_model_flush_begins(vm);
 	cpumask_clear(mmu->flush_cpus);
 	WRITE_ONCE(mmu->tlb_gen, mmu->tlb_gen + 1);
 	/*
@@ -494,6 +498,7 @@ void keel_mmu_unlock(struct keel_vm *vm, bool flush)
 
 	if (flush)
 		keel_flush_tlbs(vm);
+	keel_tlb_model_settle(vm);
 	list_splice_init(&mmu->flushed, &tables);
 	write_unlock(&mmu->lock);
 	while (free_one_table(vm, &tables))
@@ -522,6 +527,7 @@ int keel_tables_init(struct keel_vm *vm, const struct keel_table_format *format)
 		return -ENOMEM;
 	}
 	table_count(vm, mmu->root, 1);
+	keel_tlb_model_vm(vm);
 	return 0;
 }
 

@@ -636,6 +636,47 @@ static void choose_asid(struct svm_vcpu *svm)
 	c->asid = svm->asid;
 }
 
+/* What the TLB model asks of the CPU, with the VMCB as VMRUN has it. */
+static struct keel_tlb_regs tlb_regs(const struct svm_vcpu *svm)
+{
+	const struct vmcb_save_area *s = &svm->vmcb->save;
+
+	return (struct keel_tlb_regs){ s->cr0, s->cr3, s->cr4, s->efer };
+}
+
+static void tell_tlb_model(struct svm_vcpu *svm, void (*tell)(enum keel_tlb, unsigned long))
+{
+	const struct vmcb_control_area *c = &svm->vmcb->control;
+	unsigned long tag;
+
+	if (c->tlb_ctl == TLB_CONTROL_FLUSH_ALL_ASID)
+		tag = KEEL_TLB_ALL_TAGS;
+	else if (c->tlb_ctl == TLB_CONTROL_FLUSH_ASID && svm_caps.flush_by_asid)
+		tag = c->asid;
+	else
+		return;
+	tell(KEEL_TLB_SECOND_LEVEL, tag);
+	tell(KEEL_TLB_LINEAR, tag);
+}
+
+static void tlb_model_enter(struct svm_vcpu *svm)
+{
+	struct keel_tlb_regs regs = tlb_regs(svm);
+	u32 asid = svm->vmcb->control.asid;
+
+	tell_tlb_model(svm, keel_tlb_model_flushed);
+	keel_tlb_model_enter(&svm->vcpu, asid, asid, &regs);
+}
+
+static void tlb_model_left(struct svm_vcpu *svm, bool failed)
+{
+	struct keel_tlb_regs regs = tlb_regs(svm);
+
+	if (failed)
+		tell_tlb_model(svm, keel_tlb_model_flush_lost);
+	keel_tlb_model_left(&svm->vcpu, failed ? NULL : &regs);
+}
+
 /* ---- entry ---- */
 
 static noinstr void enter_noinstr(struct svm_vcpu *svm, hpa_t host)
@@ -742,9 +783,13 @@ static void svm_enter(struct keel_vcpu *vcpu)
 	vmcb->control.exit_code = SVM_EXIT_ERR;
 	vmcb->control.exit_code_hi = SVM_EXIT_ERR;
 
+	if (IS_ENABLED(CONFIG_KEEL_TLB_MODEL))
+		tlb_model_enter(svm);
 	asm volatile("clgi" ::: "memory");
 	enter_noinstr(svm, svm_pa(sc->host));
 	asm volatile("stgi" ::: "memory");
+	if (IS_ENABLED(CONFIG_KEEL_TLB_MODEL))
+		tlb_model_left(svm, vmcb->control.exit_code == (u32)SVM_EXIT_ERR);
 	/*
 	 * XSETBV of the guest exits; except on QEMU's TCG, which has no such
 	 * exit: there, what the register holds afterwards is the guest's.

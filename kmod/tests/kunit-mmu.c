@@ -702,6 +702,132 @@ static void notifier_release(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, tables(test), 1);
 }
 
+#ifdef CONFIG_KEEL_TLB_MODEL
+
+/* ---- the TLB model ---- */
+
+/* No ASID or EPTP is like these. */
+#define TAG		0xfeed000000000000UL
+#define OTHER_TAG	(TAG + PAGE_SIZE)
+
+/* How old is what a guest of @owner, which has seen so many changes, finds there? */
+static u64 use(unsigned long tag, u64 owner, u64 changes)
+{
+	u64 since;
+
+	local_irq_disable();
+	since = keel_tlb_model_use(KEEL_TLB_TEST, tag, owner, changes);
+	local_irq_enable();
+	return since;
+}
+
+static void tell(void (*what)(enum keel_tlb, unsigned long), unsigned long tag)
+{
+	local_irq_disable();
+	what(KEEL_TLB_TEST, tag);
+	local_irq_enable();
+}
+
+static void model_remembers_until_a_flush(struct kunit *test)
+{
+	migrate_disable();
+	tell(keel_tlb_model_flushed, TAG);
+	KUNIT_EXPECT_EQ(test, use(TAG, 10, 5), 5ULL);
+	/* what was cached at 5 is still there */
+	KUNIT_EXPECT_EQ(test, use(TAG, 10, 6), 5ULL);
+	tell(keel_tlb_model_flushed, OTHER_TAG);
+	KUNIT_EXPECT_EQ(test, use(TAG, 10, 6), 5ULL);
+	tell(keel_tlb_model_flushed, TAG);
+	KUNIT_EXPECT_EQ(test, use(TAG, 10, 7), 7ULL);
+	tell(keel_tlb_model_flushed, KEEL_TLB_ALL_TAGS);
+	KUNIT_EXPECT_EQ(test, use(TAG, 10, 8), 8ULL);
+	migrate_enable();
+}
+
+static void model_knows_whose_a_tag_is(struct kunit *test)
+{
+	migrate_disable();
+	tell(keel_tlb_model_flush_lost, KEEL_TLB_ALL_TAGS);
+	KUNIT_EXPECT_EQ(test, use(TAG, 10, 5), 0ULL);
+	KUNIT_EXPECT_EQ(test, use(TAG, 11, 3), 0ULL);
+	tell(keel_tlb_model_flushed, KEEL_TLB_ALL_TAGS);
+	KUNIT_EXPECT_EQ(test, use(TAG, 10, 5), 5ULL);
+	KUNIT_EXPECT_EQ(test, use(OTHER_TAG, 11, 3), 3ULL);
+	KUNIT_EXPECT_EQ(test, use(TAG, 11, 3), 0ULL);
+	/* an entry that was to flush failed: what is there nobody knows */
+	tell(keel_tlb_model_flush_lost, OTHER_TAG);
+	KUNIT_EXPECT_EQ(test, use(OTHER_TAG, 11, 3), 0ULL);
+	migrate_enable();
+}
+
+/* The vCPU is entered and left. Return: how often its linear translations became wrong. */
+static u64 enter(struct kunit *test, unsigned long tag, struct keel_tlb_regs regs)
+{
+	struct fixture *f = test->priv;
+	u64 before = f->vcpu->tlb_model.changes;
+
+	local_irq_disable();
+	keel_tlb_model_flushed(KEEL_TLB_LINEAR, tag);
+	keel_tlb_model_flushed(KEEL_TLB_SECOND_LEVEL, tag);
+	keel_tlb_model_enter(f->vcpu, tag, tag, &regs);
+	KUNIT_EXPECT_NE(test, f->vcpu->tlb_model.running, 0ULL);
+	keel_tlb_model_left(f->vcpu, &regs);
+	KUNIT_EXPECT_EQ(test, f->vcpu->tlb_model.running, 0ULL);
+	local_irq_enable();
+	return f->vcpu->tlb_model.changes - before;
+}
+
+static void model_knows_what_needs_a_flush(struct kunit *test)
+{
+	struct keel_tlb_regs regs = { .cr0 = X86_CR0_PG, .cr3 = 0x1000, .cr4 = X86_CR4_PAE };
+	struct fixture *f = test->priv;
+
+	migrate_disable();
+	keel_tlb_model_vcpu(f->vcpu);
+	KUNIT_EXPECT_EQ(test, enter(test, TAG, regs), 1ULL);
+	KUNIT_EXPECT_EQ(test, enter(test, TAG, regs), 0ULL);
+	KUNIT_EXPECT_EQ(test, enter(test, OTHER_TAG, regs), 1ULL);
+	regs.cr3 += PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, enter(test, OTHER_TAG, regs), 1ULL);
+	regs.cr0 ^= X86_CR0_WP;
+	KUNIT_EXPECT_EQ(test, enter(test, OTHER_TAG, regs), 0ULL);
+	regs.cr0 ^= X86_CR0_PG;
+	KUNIT_EXPECT_EQ(test, enter(test, OTHER_TAG, regs), 1ULL);
+	regs.cr4 ^= X86_CR4_PCIDE;
+	KUNIT_EXPECT_EQ(test, enter(test, OTHER_TAG, regs), 1ULL);
+	regs.cr3 += PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, enter(test, OTHER_TAG, regs), 0ULL);
+	regs.efer ^= EFER_NX;
+	KUNIT_EXPECT_EQ(test, enter(test, OTHER_TAG, regs), 1ULL);
+	keel_tlb_model_flush_asked(f->vcpu);
+	KUNIT_EXPECT_EQ(test, enter(test, OTHER_TAG, regs), 0ULL);
+	migrate_enable();
+}
+
+static void model_counts_what_is_taken_away(struct kunit *test)
+{
+	struct fixture *f = test->priv;
+	struct keel_tlb_vm *m = &f->vm->mmu.tlb_model;
+	u64 before = m->changes;
+
+	KUNIT_ASSERT_EQ(test, map(test, 0, 0x1000, 1, true, true), 0);
+	KUNIT_ASSERT_EQ(test, map(test, 512, 0x2000, 1, true, true), 0);
+	KUNIT_EXPECT_EQ(test, m->changes, before);
+	range(test, keel_tables_write_protect, 0, 1);
+	KUNIT_EXPECT_EQ(test, m->changes, before + 1);
+	KUNIT_EXPECT_EQ(test, m->flushed, before + 1);
+	KUNIT_EXPECT_EQ(test, m->due, before + 1);
+	KUNIT_EXPECT_TRUE(test, permit(test, 0, true, true));
+	KUNIT_EXPECT_EQ(test, m->changes, before + 1);
+	range(test, keel_tables_zap, 0, 1);
+	KUNIT_EXPECT_EQ(test, m->changes, before + 2);
+	range(test, keel_tables_zap, 512, 1024);	/* the table of 512 */
+	KUNIT_EXPECT_EQ(test, m->changes, before + 3);
+	KUNIT_EXPECT_EQ(test, m->due, before + 3);
+}
+
+#endif
+
 #define FORMATS(fn)	KUNIT_CASE_PARAM(fn, formats_gen_params)
 
 static struct kunit_case mmu_cases[] = {
@@ -732,6 +858,12 @@ static struct kunit_case mmu_cases[] = {
 	FORMATS(notifier_elsewhere),
 	FORMATS(notifier_ages),
 	FORMATS(notifier_release),
+#ifdef CONFIG_KEEL_TLB_MODEL
+	KUNIT_CASE(model_remembers_until_a_flush),
+	KUNIT_CASE(model_knows_whose_a_tag_is),
+	KUNIT_CASE(model_knows_what_needs_a_flush),
+	FORMATS(model_counts_what_is_taken_away),
+#endif
 	{}
 };
 

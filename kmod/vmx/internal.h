@@ -238,20 +238,41 @@ static inline void vmx_off(void)
 }
 
 /* SDM "INVEPT", "INVVPID": 128-bit descriptors. */
+/* SDM vol. 3 "Caching Translation Information": EP4TA, which tags translations. */
+static inline unsigned long vmx_ept_tag(u64 eptp)
+{
+	return eptp & PAGE_MASK;
+}
+
+/*
+ * INVEPT drops, of every VPID, what came through that EPTP, too. The TLB model does not
+ * count on that: keel never executes it without INVVPID.
+ */
 static inline bool vmx_invept(unsigned long type, u64 eptp)
 {
 	const u64 desc[2] = { eptp, 0 };
+	bool ok = vmx_insn("invept %[desc], %[type]",
+			   [desc] "m" (desc), [type] "r" (type));
 
-	return vmx_insn("invept %[desc], %[type]",
-			[desc] "m" (desc), [type] "r" (type));
+	if (ok && type == VMX_EPT_EXTENT_CONTEXT)
+		keel_tlb_model_flushed(KEEL_TLB_SECOND_LEVEL, vmx_ept_tag(eptp));
+	else if (ok && type == VMX_EPT_EXTENT_GLOBAL)
+		keel_tlb_model_flushed(KEEL_TLB_SECOND_LEVEL, KEEL_TLB_ALL_TAGS);
+	return ok;
 }
 
 static inline bool vmx_invvpid(unsigned long type, u16 vpid)
 {
 	const u64 desc[2] = { vpid, 0 };
 
-	return vmx_insn("invvpid %[desc], %[type]",
-			[desc] "m" (desc), [type] "r" (type));
+	bool ok = vmx_insn("invvpid %[desc], %[type]",
+			   [desc] "m" (desc), [type] "r" (type));
+
+	if (ok && type == VMX_VPID_EXTENT_SINGLE_CONTEXT)
+		keel_tlb_model_flushed(KEEL_TLB_LINEAR, vpid);
+	else if (ok && type == VMX_VPID_EXTENT_ALL_CONTEXT)
+		keel_tlb_model_flushed(KEEL_TLB_LINEAR, KEEL_TLB_ALL_TAGS);
+	return ok;
 }
 
 #endif /* KEEL_VMX_INTERNAL_H */

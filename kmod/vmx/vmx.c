@@ -475,7 +475,8 @@ static noinline void vmx_write_blocking(struct vmx_vcpu *vmx)
 	vmx->blocking_dirty = false;
 }
 
-static noinline void vmx_do_flush(struct vmx_vcpu *vmx)
+/* Return: false when it could not be done: then the VM is dead. */
+static noinline bool vmx_do_flush(struct vmx_vcpu *vmx)
 {
 	bool ok;
 
@@ -488,6 +489,7 @@ static noinline void vmx_do_flush(struct vmx_vcpu *vmx)
 		ok &= vmx_invvpid(VMX_VPID_EXTENT_ALL_CONTEXT, 0);
 	if (!ok)
 		vmx_insn_failed("INVEPT or INVVPID", vmx->vpid);
+	return ok;
 }
 
 /* What of the host changes between one entry and the next. */
@@ -716,11 +718,39 @@ static void vmx_end(struct keel_vcpu *vcpu)
 		hw_breakpoint_restore();
 }
 
+/* What the TLB model asks of the CPU: tags and registers of the VMCS. */
+static struct keel_tlb_regs vmx_tlb_regs(void)
+{
+	return (struct keel_tlb_regs){ vmx_read(GUEST_CR0), vmx_read(GUEST_CR3),
+				       vmx_read(GUEST_CR4), vmx_read(GUEST_IA32_EFER) };
+}
+
+static void vmx_tlb_model_enter(struct vmx_vcpu *vmx)
+{
+	bool tagged = vmx_read(SECONDARY_VM_EXEC_CONTROL) & SECONDARY_EXEC_ENABLE_VPID;
+	unsigned long vpid = tagged ? vmx_read(VIRTUAL_PROCESSOR_ID) : 0;
+	struct keel_tlb_regs regs = vmx_tlb_regs();
+
+	/* SDM "VMX transitions invalidate", without VPIDs */
+	if (!tagged)
+		keel_tlb_model_flushed(KEEL_TLB_LINEAR, 0);
+	keel_tlb_model_enter(&vmx->vcpu, vmx_ept_tag(vmx_read(EPT_POINTER)), vpid, &regs);
+}
+
+static void vmx_tlb_model_left(struct vmx_vcpu *vmx, int result)
+{
+	struct keel_tlb_regs regs = vmx_tlb_regs();
+	bool failed = result != VMX_ENTERED || (vmx->reason & VMX_EXIT_REASONS_FAILED_VMENTRY);
+
+	keel_tlb_model_left(&vmx->vcpu, failed ? NULL : &regs);
+}
+
 static void vmx_enter(struct keel_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 	struct keel_regs *regs = &vcpu->regs;
 	bool flags_changed = regs->dirty & KEEL_RFLAGS;
+	bool flushed;
 	int r;
 
 	vmx_end_halt(vmx);
@@ -734,11 +764,14 @@ static void vmx_enter(struct keel_vcpu *vcpu)
 	if (unlikely(vmx->nr_switched && !vmx->perf_switched))
 		vmx_switch_perf_msrs(vmx);
 	vmx->perf_switched = false;
-	if (unlikely(vmx->flush_tlb))
-		vmx_do_flush(vmx);
+	flushed = likely(!vmx->flush_tlb) || vmx_do_flush(vmx);
+	if (IS_ENABLED(CONFIG_KEEL_TLB_MODEL))
+		vmx_tlb_model_enter(vmx);
 	vmx_flush_l1d(vcpu);
 
-	r = vmx_enter_noinstr(vmx);
+	r = likely(flushed) ? vmx_enter_noinstr(vmx) : VMX_FAILED;
+	if (IS_ENABLED(CONFIG_KEEL_TLB_MODEL))
+		vmx_tlb_model_left(vmx, r);
 
 	if (unlikely(r == VMX_ENTERED && vmx_exit_is_machine_check(vmx))) {
 		/* its handler finds the host as it knows it */
