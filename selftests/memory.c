@@ -401,6 +401,49 @@ TEST(dontneed)
 	}
 }
 
+static void on_cpu(int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	if (sched_setaffinity(0, sizeof(one), &one))
+		fail("CPU %d: %s", cpu, strerror(errno));
+}
+
+/* What a vCPU left behind in a CPU's TLB must not be there when it comes back. */
+TEST(changes_while_on_another_cpu)
+{
+	struct vm *other_vm;
+	struct vcpu *other;
+	u64 *p;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "one CPU only");
+	start();
+	p = map_slot(16 * PAGE_SIZE, ANON, -1);
+	other_vm = vm_create(0);
+	other = vcpu_create(other_vm);
+	vcpu_set_long(other, guest_servant);
+	for (int i = 0; i < 5; i++) {
+		on_cpu(0);
+		guest_fill(16, 1000);
+		on_cpu(1);
+		ASSERT_EQ(1000, guest_read(0));
+		ASSERT_EQ(0, madvise(p, 8 * PAGE_SIZE, MADV_DONTNEED));
+		EXPECT_EQ(0, guest_read(0));
+		/* flushed here, and only here; and another may have its tag there */
+		on_cpu(0);
+		cmd = CMD_READ;
+		gpa = GPA_SCRATCH;
+		guest_run_sync(other);
+		EXPECT_EQ(0, guest_read(0));
+		EXPECT_EQ(1008, guest_read(8 * PAGE_SIZE));
+	}
+	vm_destroy(other_vm);
+	vm_destroy(vm);
+}
+
 TEST(munmap_is_efault)
 {
 	u64 *p;
