@@ -57,10 +57,13 @@ static bool running_again(struct keel_vcpu *vcpu, gpa_t gpa)
 	for (tries = 0; err == -EAGAIN && tries < 8; tries++)
 		err = keel_guest_cmpxchg(vcpu, STEAL_FIELD(gpa, preempted), &flags, 0,
 					 sizeof_field(struct kvm_steal_time, preempted));
+	/* the memory is not there now: tried again when the vCPU gets a CPU the next time */
+	if (err && err != -EAGAIN)
+		return vcpu->pv.preempted;
 	/* not earlier: until now keel_steal_preempted() must leave the flags alone */
 	barrier();
 	vcpu->pv.preempted = false;
-	return err == -EAGAIN || (!err && flags & KVM_VCPU_FLUSH_TLB);
+	return err == -EAGAIN || flags & KVM_VCPU_FLUSH_TLB;
 }
 
 static void write_steal(struct keel_vcpu *vcpu, gpa_t gpa, u64 delay)
@@ -98,10 +101,8 @@ void keel_steal_update(struct keel_vcpu *vcpu)
 		vcpu->pv.preempted = false;
 		return;
 	}
-	if (running_again(vcpu, gpa) && keel_pv_has(vcpu, KVM_FEATURE_PV_TLB_FLUSH)) {
-		vcpu->stats.tlb_flushes++;
-		keel_backend->flush_tlb(vcpu);
-	}
+	if (running_again(vcpu, gpa) && keel_pv_has(vcpu, KVM_FEATURE_PV_TLB_FLUSH))
+		keel_flush_linear(vcpu);
 	/* another thread's delay has another start */
 	if (vcpu->pv.thread == task_pid_nr(current) && delay != vcpu->pv.run_delay)
 		write_steal(vcpu, gpa, delay - vcpu->pv.run_delay);
