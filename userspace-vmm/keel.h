@@ -134,17 +134,4 @@ extern bool fail_to_syslog;
 int fail(int status, const char *fmt, ...) __printf(2, 3);
 int finish_output(void);
 
-int cmd_run(struct run_config *cfg);
-int cmd_ps(struct run_config *cfg);
-int cmd_console(struct run_config *cfg);
-int cmd_stop(struct run_config *cfg);
-int cmd_kill(struct run_config *cfg);
-int cmd_pause(struct run_config *cfg);
-int cmd_resume(struct run_config *cfg);
-int cmd_snapshot(struct run_config *cfg);
-int cmd_restore(struct run_config *cfg);
-int cmd_screenshot(struct run_config *cfg);
-int cmd_top(struct run_config *cfg);
-int cmd_doctor(const char *root, const char *device, bool json);
-
 #endif

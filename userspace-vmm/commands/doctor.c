@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "keel.h"
+#include "commands.h"
 
 __asm__(".pushsection .rodata\n"
 	"doctor_sh: .incbin \"commands/doctor.sh\"\n"

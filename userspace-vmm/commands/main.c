@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "keel.h"
+#include "commands.h"
 
 #ifndef KEEL_VERSION
 #define KEEL_VERSION "unknown"

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "commands.h"
 #include "jail.h"
 #include "machine.h"
 #include "rootfs.h"
@@ -97,11 +98,6 @@ static int detach_ready(int report, const char *name, struct err *err)
 	return 0;
 }
 
-/**
- * cmd_run() - keel run
- *
- * Return: the exit status.
- */
 int cmd_run(struct run_config *cfg)
 {
 	static struct machine m;
@@ -145,11 +141,6 @@ int cmd_run(struct run_config *cfg)
 	return status;
 }
 
-/**
- * cmd_restore() - keel restore
- *
- * Return: the exit status.
- */
 int cmd_restore(struct run_config *cfg)
 {
 	cfg->restore = cfg->args[0];
