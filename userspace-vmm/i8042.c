@@ -8,37 +8,16 @@
  */
 #include "i8042.h"
 
+#define COMMAND 4		/* the data port is 0 */
 #define CMD_PULSE_RESET 0xfe
 
-/** i8042_data_access() - bus callback for port 0x60 */
-void i8042_data_access(void *dev, struct bus_access *access)
-{
-	if (!access->write)
-		access->value = 0;
-}
-
-/** i8042_command_access() - bus callback for port 0x64 */
-void i8042_command_access(void *dev, struct bus_access *access)
+/** i8042_access() - bus callback for ports 0x60 to 0x64 */
+void i8042_access(void *dev, struct bus_access *access)
 {
 	struct i8042 *kbd = dev;
 
 	if (!access->write)
 		access->value = 0;
-	else if ((access->value & 0xff) == CMD_PULSE_RESET)
-		kbd->reset(kbd->opaque);
-}
-
-/**
- * port_92_access() - bus callback for system control port A
- *
- * Bit 1 is the A20 gate, always open here; bit 0 is the fast reset.
- */
-void port_92_access(void *dev, struct bus_access *access)
-{
-	struct i8042 *kbd = dev;
-
-	if (!access->write)
-		access->value = 0x02;
-	else if (access->value & 0x01)
+	else if (access->offset == COMMAND && (access->value & 0xff) == CMD_PULSE_RESET)
 		kbd->reset(kbd->opaque);
 }

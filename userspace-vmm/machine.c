@@ -301,11 +301,7 @@ static void add_devices(struct machine *m)
 
 	bus_add(pio, "serial", COM1_PORT, 8, true, serial_access, &m->serial);
 	bus_add(pio, "rtc", RTC_PORT, RTC_PORT_COUNT, true, rtc_access, &m->rtc);
-	bus_add(pio, "i8042 data", I8042_DATA_PORT, 1, true, i8042_data_access,
-		&m->i8042);
-	bus_add(pio, "i8042 command", I8042_COMMAND_PORT, 1, true,
-		i8042_command_access, &m->i8042);
-	bus_add(pio, "port 92", PORT_92, 1, true, port_92_access, &m->i8042);
+	bus_add(pio, "i8042", I8042_PORT, I8042_PORT_COUNT, true, i8042_access, &m->i8042);
 	bus_add(pio, "pm", PM_BASE, PM_SIZE, false, pm_access, &m->pm);
 	bus_add(pio, "pci", PCI_PORTS, PCI_PORTS_SIZE, false, pci_access,
 		&m->pci);

@@ -385,21 +385,13 @@ static void test_i8042(void)
 
 	memset(&bus, 0, sizeof(bus));
 	resets = 0;
-	bus_add(&bus, "data", I8042_DATA_PORT, 1, true, i8042_data_access, &kbd);
-	bus_add(&bus, "cmd", I8042_COMMAND_PORT, 1, true, i8042_command_access,
-		&kbd);
-	bus_add(&bus, "92", PORT_92, 1, true, port_92_access, &kbd);
+	bus_add(&bus, "i8042", I8042_PORT, I8042_PORT_COUNT, true, i8042_access, &kbd);
 	is(in(0x64, 1), 0, "the input buffer is empty");
 	out(0x64, 1, 0xd1);
-	out(0x60, 1, 0xdf);
-	is(resets, 0, "other commands do nothing");
+	out(0x60, 1, 0xfe);
+	is(resets, 0, "other commands do nothing, nor do data");
 	out(0x64, 1, 0xfe);
 	is(resets, 1, "the reset pulse");
-	is(in(0x92, 1), 2, "A20 is open");
-	out(0x92, 1, 2);
-	is(resets, 1, "and stays so");
-	out(0x92, 1, 3);
-	is(resets, 2, "fast reset");
 }
 
 int main(void)

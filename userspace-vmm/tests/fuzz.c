@@ -125,8 +125,7 @@ static void arm(void *unused, bool on)
 /* What is no virtio device. */
 static void ports(struct input *in)
 {
-	static const u16 port[] = { 0x3f8, RTC_PORT, I8042_DATA_PORT, I8042_COMMAND_PORT,
-				    PORT_92, PM_BASE, PCI_PORTS };
+	static const u16 port[] = { 0x3f8, RTC_PORT, I8042_PORT, PM_BASE, PCI_PORTS };
 	struct i8042 i8042 = { .reset = nothing };
 	struct irq_line irq = { 0 };
 	static struct serial serial;
@@ -144,9 +143,7 @@ static void ports(struct input *in)
 	pci_init(&pci, nothing, NULL, NULL);
 	bus_add(&bus, "serial", 0x3f8, 8, true, serial_access, &serial);
 	bus_add(&bus, "rtc", RTC_PORT, RTC_PORT_COUNT, true, rtc_access, &rtc);
-	bus_add(&bus, "data", I8042_DATA_PORT, 1, true, i8042_data_access, &i8042);
-	bus_add(&bus, "command", I8042_COMMAND_PORT, 1, true, i8042_command_access, &i8042);
-	bus_add(&bus, "port 92", PORT_92, 1, true, port_92_access, &i8042);
+	bus_add(&bus, "i8042", I8042_PORT, I8042_PORT_COUNT, true, i8042_access, &i8042);
 	bus_add(&bus, "pm", PM_BASE, PM_SIZE, false, pm_access, &pm);
 	bus_add(&bus, "pci", PCI_PORTS, PCI_PORTS_SIZE, false, pci_access, &pci);
 	while (in->left) {
