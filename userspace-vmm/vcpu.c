@@ -155,16 +155,6 @@ static int fail_internal_error(struct vcpu *v)
 			 name ? name : "unknown", regs.rip, extra);
 }
 
-static int handle_system_event(struct vcpu *v)
-{
-	u32 type = v->run->system_event.type;
-
-	if (type != KVM_SYSTEM_EVENT_SHUTDOWN && type != KVM_SYSTEM_EVENT_RESET)
-		return vcpu_fail(v, "KVM_EXIT_SYSTEM_EVENT %u", type);
-	machine_end(v->machine, type == KVM_SYSTEM_EVENT_RESET ? END_REBOOT : END_POWEROFF);
-	return 0;
-}
-
 /* Return: 0 to run on (if the machine has not ended), -1 to stop. */
 static int handle_exit(struct vcpu *v)
 {
@@ -188,8 +178,6 @@ static int handle_exit(struct vcpu *v)
 	case KVM_EXIT_SHUTDOWN:
 		machine_end(v->machine, END_TRIPLE_FAULT);
 		return -1;
-	case KVM_EXIT_SYSTEM_EVENT:
-		return handle_system_event(v);
 	case KVM_EXIT_INTERNAL_ERROR:
 		return fail_internal_error(v);
 	case KVM_EXIT_FAIL_ENTRY:
