@@ -77,7 +77,7 @@ bench-growth:
 
 bench-machines:
 	@scripts/setup bench
-	@scripts/bench --machines
+	@scripts/bench --machines $(if $(B),--backend $(B)) $(T)
 
 # Builds nothing, so that root, who installs, owns nothing in build/.
 install:
