@@ -75,7 +75,9 @@ int disk_open(const char *path, bool ro, struct err *err)
 		.l_whence = SEEK_SET,
 		.l_len = 1,
 	};
-	int fd = open(path, (ro ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+	/* O_NONBLOCK: to refuse a FIFO we must not wait for its other end */
+	int flags = (ro ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+	int fd = open(path, flags | O_NONBLOCK);
 	struct stat st;
 
 	if (fd < 0)
@@ -84,6 +86,8 @@ int disk_open(const char *path, bool ro, struct err *err)
 			       " for writing (add ,ro or ,overlay)" : "");
 	if (fstat(fd, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)))
 		err_set(err, "disk %s is neither a file nor a block device", path);
+	else if (fcntl(fd, F_SETFL, flags) < 0)
+		err_sys(err, "cannot use disk %s", path);
 	else if (fcntl(fd, F_OFD_SETLK, &lock) >= 0)
 		return fd;
 	else if (errno == EAGAIN || errno == EACCES)
