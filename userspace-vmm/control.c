@@ -210,6 +210,15 @@ void control_close(struct control *c)
 	for (i = 0; i < CONTROL_CLIENTS; i++)
 		drop_client(&c->client[i]);
 	c->fd = -1;
+	json_object_put(c->ended);
+}
+
+/** control_helper_ended() - something that whoever asks how the machine is has to know */
+void control_helper_ended(struct control *c, const char *text)
+{
+	if (!c->ended)
+		c->ended = json_object_new_array();
+	json_object_array_add(c->ended, json_object_new_string(text));
 }
 
 static u64 resident_kib(int statm)
@@ -259,6 +268,8 @@ static int do_status(struct machine *m, struct err *err)
 	add_text(reply, "device", m->cfg->device);
 	add_devices(reply, "disks", m->cfg, DEVICE_DISK);
 	add_devices(reply, "nets", m->cfg, DEVICE_NET);
+	json_object_object_add(reply, "ended", m->control.ended ? json_object_get(m->control.ended) :
+			       json_object_new_array());
 	return 0;
 }
 

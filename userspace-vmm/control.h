@@ -39,6 +39,7 @@ struct control {
 	int file;		/* of the request that is served, or -1 */
 	struct json_object *reply;	/* to it, to be filled */
 	int pass_fd;		/* goes with the reply; -1: none */
+	struct json_object *ended;	/* helpers, a text each; NULL: none */
 	struct control_client client[CONTROL_CLIENTS];
 	u8 history[CONTROL_HISTORY];	/* the console's last output, a ring */
 	u64 written;
@@ -52,5 +53,6 @@ void control_close(struct control *c);
 void control_poll(struct machine *m, struct pollfd *fds);
 void control_events(struct machine *m, const struct pollfd *fds);
 void control_console_output(void *control, const u8 *data, size_t len);
+void control_helper_ended(struct control *c, const char *text);
 
 #endif

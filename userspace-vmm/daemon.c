@@ -21,6 +21,8 @@
 #define STOP_MS 5000
 #define STOP_STEP_MS 10
 
+static struct daemon *running;
+
 static void child(const struct daemon *d, char *const argv[], const int *fds,
 		  unsigned int count, pid_t parent)
 {
@@ -63,13 +65,15 @@ static void child(const struct daemon *d, char *const argv[], const int *fds,
 int daemon_start(struct daemon *d, char *const argv[], const int *fds,
 		 unsigned int count, struct err *err)
 {
+	const char *slash = strrchr(argv[0], '/');
 	pid_t parent = getpid();
 
-	d->name = argv[0];
+	snprintf(d->name, sizeof(d->name), "%s", slash ? slash + 1 : argv[0]);
 	d->log = memfd_create("keel-helper", MFD_CLOEXEC);	/* a path may be too long for it */
 	if (d->log < 0)
 		return err_sys(err, "cannot start %s", argv[0]);
 	fcntl(d->log, F_SETFL, O_APPEND);
+	signal(SIGCHLD, SIG_DFL);	/* ignored, none of them would ever be told of */
 	d->pid = fork();
 	if (!d->pid) {
 		child(d, argv, fds, count, parent);
@@ -77,8 +81,11 @@ int daemon_start(struct daemon *d, char *const argv[], const int *fds,
 	}
 	if (d->pid > 0) {
 		d->pid_fd = pidfd_open(d->pid, 0);
-		if (d->pid_fd >= 0)
+		if (d->pid_fd >= 0) {
+			d->next = running;
+			running = d;
 			return 0;
+		}
 		kill(d->pid, SIGKILL);
 		waitpid(d->pid, NULL, 0);
 	}
@@ -89,6 +96,11 @@ int daemon_start(struct daemon *d, char *const argv[], const int *fds,
 
 static void gone(struct daemon *d)
 {
+	struct daemon **at = &running;
+
+	while (*at != d)
+		at = &(*at)->next;
+	*at = d->next;
 	d->pid = 0;
 	close(d->pid_fd);
 }
@@ -155,4 +167,49 @@ void daemon_stop(struct daemon *d)
 	}
 	gone(d);
 	close(d->log);
+}
+
+/* What it printed at last. */
+static void last_line(struct daemon *d, char *line, size_t size)
+{
+	off_t end = lseek(d->log, 0, SEEK_END);
+	ssize_t n = pread(d->log, line, size - 1, end > (off_t)size ? end - (off_t)size + 1 : 0);
+	char *newline;
+
+	while (n > 0 && line[n - 1] == '\n')
+		n--;
+	line[n > 0 ? n : 0] = '\0';
+	newline = strrchr(line, '\n');
+	if (newline)
+		memmove(line, newline + 1, strlen(newline));
+}
+
+/**
+ * daemon_ended() - after SIGCHLD: look for a program that has ended by itself
+ * @err: filled: which, and how
+ *
+ * Return: whether there was one, so that there may be another.
+ */
+bool daemon_ended(struct err *err)
+{
+	char how[64], line[200];
+	struct daemon *d;
+	int status;
+
+	for (d = running; d; d = d->next) {
+		if (waitpid(d->pid, &status, WNOHANG) != d->pid)
+			continue;
+		gone(d);
+		last_line(d, line, sizeof(line));
+		close(d->log);
+		if (WIFSIGNALED(status))
+			snprintf(how, sizeof(how), "signal %d, %s", WTERMSIG(status),
+				 strsignal(WTERMSIG(status)));
+		else
+			snprintf(how, sizeof(how), "status %d", WEXITSTATUS(status));
+		err_set(err, "%s has ended (%s), and %s is dead until the machine is started again%s%s",
+			d->name, how, d->serves, *line ? "; it last said: " : "", line);
+		return true;
+	}
+	return false;
 }

@@ -10,7 +10,8 @@
 #include "keel.h"
 
 struct daemon {
-	const char *name;
+	char name[32];
+	char serves[128];	/* set before it starts: what does not work without it */
 	bool jails_itself;	/* set before it starts; see jail_helper() */
 	pid_t pid;		/* 0: it does not run */
 	int pid_fd;		/* in the sandbox only what has one can be signalled */
@@ -18,6 +19,7 @@ struct daemon {
 	/* In its process, before the program; -1: it said why. Optional. */
 	int (*prepare)(void *opaque);
 	void *opaque;
+	struct daemon *next;	/* of those that run; main thread */
 };
 
 int daemon_start(struct daemon *d, char *const argv[], const int *fds,
@@ -25,5 +27,6 @@ int daemon_start(struct daemon *d, char *const argv[], const int *fds,
 int daemon_wait(struct daemon *d, struct err *err);
 int daemon_failed(struct daemon *d, struct err *err);
 void daemon_stop(struct daemon *d);
+bool daemon_ended(struct err *err);
 
 #endif

@@ -35,6 +35,7 @@ static int start(struct display *d, const char *name, int listener, int keyboard
 	size_t i;
 
 	find_program(program);
+	strcpy(d->daemon.serves, "--display");
 	for (i = 0; i < ARRAY_SIZE(fds); i++)
 		snprintf(text[i], sizeof(text[i]), "%d", fds[i]);
 	ret = daemon_start(&d->daemon, argv, fds, ARRAY_SIZE(fds), err);

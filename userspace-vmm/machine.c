@@ -17,6 +17,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "daemon.h"
 #include "display.h"
 #include "jail.h"
 #include "machine.h"
@@ -388,6 +389,7 @@ static int open_signals(struct err *err)
 	 */
 	sigemptyset(&set);
 	sigaddset(&set, SIGALRM);	/* --timeout */
+	sigaddset(&set, SIGCHLD);	/* helpers */
 	for (i = 0; i < ARRAY_SIZE(signals); i++) {
 		if (!sigaction(signals[i], NULL, &old) &&
 		    old.sa_handler != SIG_IGN)
@@ -402,11 +404,26 @@ static int open_signals(struct err *err)
 	return fd;
 }
 
+/* Of helpers; the guest learns of it from its device. */
+static void tell_ended(struct machine *m)
+{
+	struct err err;
+
+	while (daemon_ended(&err)) {
+		fail(0, "%s", err.text);
+		control_helper_ended(&m->control, err.text);
+	}
+}
+
 static void take_signal(struct machine *m, int fd)
 {
 	struct signalfd_siginfo info;
 
 	while (read(fd, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGCHLD) {
+			tell_ended(m);
+			continue;
+		}
 		if (!machine_ended(m))
 			m->signal = info.ssi_signo;
 		machine_end(m, info.ssi_signo == SIGALRM ? END_TIMEOUT : END_SIGNAL);
@@ -422,6 +439,7 @@ static int wait_for_end(struct machine *m, int signal_fd, struct err *err)
 	};
 	eventfd_t count;
 
+	tell_ended(m);	/* before there was the signalfd */
 	while (!machine_ended(m)) {
 		console_poll(&m->console, &fds[3]);
 		control_poll(m, &fds[5]);

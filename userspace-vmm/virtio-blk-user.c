@@ -127,6 +127,7 @@ static int start_daemon(struct blk_user *b, const struct disk *disk, int listene
 		snprintf(node, sizeof(node),
 			 "driver=%s,node-name=disk,discard=unmap,read-only=%s,file.driver=file,file.filename=/proc/self/fd/%d",
 			 format, disk->ro ? "on" : "off", b->file);
+	snprintf(b->vhost.daemon.serves, sizeof(b->vhost.daemon.serves), "--disk %s", disk->path);
 	snprintf(export, sizeof(export),
 		 "type=vhost-user-blk,id=disk,node-name=disk,addr.type=fd,addr.str=%d,writable=%s",
 		 listener, disk->ro ? "off" : "on");

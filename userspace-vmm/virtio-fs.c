@@ -132,6 +132,7 @@ int fs_create(struct virtio_host *host, const char *arg, struct err *err)
 	if (!fs || parse(fs, arg, err) < 0 || vhost_user_listen(&fs->vhost, &listener, err) < 0)
 		return -1;
 	snprintf(socket, sizeof(socket), "--fd=%d", listener);
+	snprintf(fs->vhost.daemon.serves, sizeof(fs->vhost.daemon.serves), "--share %s", fs->dir);
 	fs->vhost.daemon.prepare = show_directory;
 	fs->vhost.daemon.jails_itself = true;
 	fs->vhost.daemon.opaque = fs;

@@ -112,7 +112,10 @@ static bool receive(struct input *in, struct virtio_input_event *events, size_t 
 	ssize_t len = recv(in->source, events, REPORT_MAX * sizeof(*events), MSG_DONTWAIT);
 
 	*n = len > 0 ? len / sizeof(*events) : 0;
-	in->dev.fd = !len || (len < 0 && errno != EAGAIN) ? -1 : in->source;
+	if (!len || (len < 0 && errno != EAGAIN)) {
+		in->dev.fd = -1;
+		virtio_broken(&in->dev);	/* who sends is gone */
+	}
 	return len > 0;
 }
 

@@ -201,6 +201,7 @@ static int start_passt(struct net_user *net, char *options, struct err *err)
 	fds[1] = ready[1];
 	snprintf(fd, sizeof(fd), "%d", pair[1]);
 	snprintf(up, sizeof(up), "/proc/self/fd/%d", ready[1]);
+	strcpy(net->daemon.serves, "--net user");
 	net->daemon.jails_itself = true;
 	ret = daemon_start(&net->daemon, argv, fds, 2, err);
 	close(pair[1]);

@@ -272,6 +272,15 @@ static void print_devices(json_object *o, const char *key, int width)
 	printf("%*s", width > 0 ? width : 0, "");
 }
 
+/* What a machine lost while it ran: a line each, below its own. */
+static void print_ended(json_object *list)
+{
+	size_t i, n = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+
+	for (i = 0; i < n; i++)
+		printf("  %s\n", plain(json_object_array_get_idx(list, i)));
+}
+
 int cmd_ps(struct run_config *cfg)
 {
 	struct err err;
@@ -297,6 +306,7 @@ int cmd_ps(struct run_config *cfg)
 		print_devices(o, "nets", 16);
 		print_devices(o, "disks", 0);
 		putchar('\n');
+		print_ended(json_object_object_get(o, "ended"));
 	}
 	json_object_put(list);
 	return finish_output();

@@ -234,6 +234,10 @@ static void test_input(void)
 	driver_submit(&d, 1, 64, 0);
 	ok(driver_wait(&d, 1, 1), "lamps are taken");
 	close(source[1]);
+	driver_wait(&d, 0, 0x7777);
+	ok(driver_read(&d, DRIVER_COMMON + VIRTIO_PCI_COMMON_STATUS, 1) & VIRTIO_CONFIG_S_NEEDS_RESET,
+	   "who sends is gone: the device wants a reset");
+	ok(driver_start(&d, 64, 0) & VIRTIO_CONFIG_S_NEEDS_RESET, "and does not come back");
 	driver_end(&d);
 }
 
@@ -268,6 +272,8 @@ int main(void)
 	test_viewer();
 	kill(d.host.display->daemon.pid, SIGKILL);
 	poll(NULL, 0, 200);
+	ok(daemon_ended(&err) && strstr(err.text, "keel-vnc has ended (signal 9, Killed), and --display is dead"),
+	   "the program's end is told");
 	ok(connect_unix(path, 0) < 0 && errno == ECONNREFUSED, "nobody is there any more for viewers");
 	driver_end(&d);
 	ok(access(path, F_OK) < 0, "the socket is gone");

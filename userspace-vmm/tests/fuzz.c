@@ -77,7 +77,6 @@ int daemon_start(struct daemon *d, char *const argv[], const int *fds, unsigned 
 		 struct err *err)
 {
 	(void)err;
-	d->name = argv[0];
 	d->pid = 1;
 	peer.answers = strcmp(argv[0], "passt");
 	peer.fd = peer.answers ? accept(fds[0], NULL, NULL) : dup(fds[0]);

@@ -13,6 +13,7 @@
 #include <linux/fuse.h>
 #include <linux/virtio_blk.h>
 
+#include "daemon.h"
 #include "driver.h"
 #include "tap.h"
 
@@ -380,6 +381,9 @@ static void test_overlay(const char *dir)
 	   "the daemon dies");
 	fclose(children);
 	ok(!driver_wait(&d, 0, 0x7777) && (status() & NEEDS_RESET), "the device wants a reset");
+	ok(daemon_ended(&err) && strstr(err.text, "qemu-storage-daemon has ended (signal 9, Killed), and --disk /"),
+	   "and it is said: %s", err.text);
+	ok(!daemon_ended(&err), "once");
 	ok(driver_start(&d, QUEUE_SIZE, 0) & NEEDS_RESET, "and does not come back");
 	driver_end(&d);
 	ok(access(arg, F_OK), "nothing is left");
@@ -494,6 +498,24 @@ static void test_console(const char *dir)
 	virtio_remove_all(&d.host);
 }
 
+static void test_ended(void)
+{
+	char *const argv[] = { "sh", "-c", "echo first; echo its last words >&2; exit 3", NULL };
+	struct daemon one = { .serves = "--this" }, other = { .serves = "--that" };
+	unsigned int ms;
+
+	ok(!daemon_start(&other, (char *[]){ "sleep", "100", NULL }, NULL, 0, &err) &&
+	   !daemon_start(&one, argv, NULL, 0, &err), "two programs");
+	for (ms = 0; ms < 10000 && !daemon_ended(&err); ms++)
+		poll(NULL, 0, 1);
+	ok(!strcmp(err.text, "sh has ended (status 3), and --this is dead until the machine is started again; "
+		   "it last said: its last words"), "one has ended: %s", err.text);
+	ok(!daemon_ended(&err), "the other one has not");
+	daemon_stop(&one);
+	daemon_stop(&other);
+	ok(!daemon_ended(&err), "what was stopped is none that has ended");
+}
+
 int main(void)
 {
 	const char *dir = tap_dir();
@@ -508,5 +530,6 @@ int main(void)
 	test_share(dir);
 	test_balloon();
 	test_console(dir);
+	test_ended();
 	return tap_done();
 }
