@@ -20,6 +20,7 @@
 
 #define STOP_MS 5000
 #define STOP_STEP_MS 10
+#define LOG_SIZE 65536		/* what comes after that is lost */
 
 static struct daemon *running;
 
@@ -52,6 +53,21 @@ static void child(const struct daemon *d, char *const argv[], const int *fds,
 	dprintf(STDERR_FILENO, "%s\n", strerror(errno));
 }
 
+/*
+ * A program that a guest has talked into printing for ever fills no memory: its
+ * file does not grow. No O_APPEND, by which all would be behind the end.
+ */
+static int open_log(void)
+{
+	int fd = memfd_create("keel-helper", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd >= 0 && !ftruncate(fd, LOG_SIZE) &&
+	    !fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL))
+		return fd;
+	close(fd);
+	return -1;
+}
+
 /**
  * daemon_start() - start a program
  * @d: cleared, but for @d->prepare; filled
@@ -69,10 +85,9 @@ int daemon_start(struct daemon *d, char *const argv[], const int *fds,
 	pid_t parent = getpid();
 
 	snprintf(d->name, sizeof(d->name), "%s", slash ? slash + 1 : argv[0]);
-	d->log = memfd_create("keel-helper", MFD_CLOEXEC);	/* a path may be too long for it */
+	d->log = open_log();
 	if (d->log < 0)
 		return err_sys(err, "cannot start %s", argv[0]);
-	fcntl(d->log, F_SETFL, O_APPEND);
 	signal(SIGCHLD, SIG_DFL);	/* ignored, none of them would ever be told of */
 	d->pid = fork();
 	if (!d->pid) {
@@ -169,11 +184,11 @@ void daemon_stop(struct daemon *d)
 	close(d->log);
 }
 
-/* What it printed at last. */
+/* What it printed at last; it has the same offset as we. */
 static void last_line(struct daemon *d, char *line, size_t size)
 {
-	off_t end = lseek(d->log, 0, SEEK_END);
-	ssize_t n = pread(d->log, line, size - 1, end > (off_t)size ? end - (off_t)size + 1 : 0);
+	off_t end = lseek(d->log, 0, SEEK_CUR), from = end < (off_t)size ? 0 : end - (off_t)size + 1;
+	ssize_t n = pread(d->log, line, end - from, from);
 	char *newline;
 
 	while (n > 0 && line[n - 1] == '\n')

@@ -512,6 +512,13 @@ static void test_ended(void)
 		   "it last said: its last words"), "one has ended: %s", err.text);
 	ok(!daemon_ended(&err), "the other one has not");
 	daemon_stop(&one);
+	/* 7 MB; it ends when it cannot any more. */
+	is(daemon_start(&one, (char *[]){ "seq", "1000000", NULL }, NULL, 0, &err), 0, "one that prints");
+	for (ms = 0; ms < 10000 && !daemon_ended(&err); ms++)
+		poll(NULL, 0, 1);
+	ok(strstr(err.text, "seq has ended (status 1)") && strstr(err.text, "last said: 1"),
+	   "has no more than a little room: %s", err.text);
+	daemon_stop(&one);
 	daemon_stop(&other);
 	ok(!daemon_ended(&err), "what was stopped is none that has ended");
 }
