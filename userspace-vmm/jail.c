@@ -270,7 +270,7 @@ int jail_helper(bool jails_itself, const char *program, const int *fds, unsigned
 		return 0;
 	if (jail.cfg->jail && (unshare(CLONE_NEWNET) < 0 || become_user() < 0))
 		return -1;
-	/* To open an image again that is another user's. */
+	/* To open an image again that is another user's, and to start from a directory that is. */
 	if (keep_capabilities(1U << CAP_DAC_OVERRIDE) < 0)
 		return -1;
 	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0);

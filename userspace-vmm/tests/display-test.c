@@ -253,6 +253,22 @@ static void test_listen(void)
 	ok(fd >= 0, "where nothing is, it listens");
 }
 
+/* Return: those that a process may have. */
+static u64 capabilities(pid_t pid)
+{
+	unsigned long long permitted = ~0ULL;
+	char name[40], line[100];
+	FILE *f;
+
+	snprintf(name, sizeof(name), "/proc/%d/status", pid);
+	f = fopen(name, "re");
+	while (f && fgets(line, sizeof(line), f) && sscanf(line, "CapPrm: %llx", &permitted) != 1)
+		;
+	if (f)
+		fclose(f);
+	return permitted;
+}
+
 int main(void)
 {
 	char arg[80];
@@ -270,6 +286,7 @@ int main(void)
 	driver_enable(&d);
 	test_registers();
 	test_viewer();
+	is(capabilities(d.host.display->daemon.pid), 0, "the program has no capabilities");
 	kill(d.host.display->daemon.pid, SIGKILL);
 	poll(NULL, 0, 200);
 	ok(daemon_ended(&err) && strstr(err.text, "keel-vnc has ended (signal 9, Killed), and --display is dead"),
