@@ -334,7 +334,8 @@ static int set_option(const struct option_row *row, struct run_config *cfg,
 		      const char *where, const char *arg)
 {
 	if (row->set(cfg, row, arg) < 0)
-		return fail(EXIT_USAGE, "%s%s %s: %s", where, row->name, arg, row->wants);
+		return fail(EXIT_USAGE, "%s%s%s%s: %s", where, row->name, arg ? " " : "",
+			    arg ? arg : "", row->wants);
 	return 0;
 }
 

@@ -107,6 +107,9 @@ check 2 '^keel run: --s: unknown' 'ambiguous option' $run --s
 check 2 '^keel run: --kernel: its argument is missing' 'option without its argument' \
 	$run --kernel
 check 2 '^keel run: -vk: its argument is missing' 'the same in a group' $run -vk
+rngs=$(printf '%025d' 0 | sed 's/0/ --rng/g')
+check 2 '^keel run: --rng: a machine has at most 24 devices' 'too many devices' \
+	$run --kernel "$tmp/good" $rngs
 check 2 'unexpected argument' 'stray argument' $run --kernel "$tmp/good" "$tmp/good" stray
 check 2 'unexpected argument' 'two configurations' $run --config "$tmp/a.keel" "$tmp/b.keel"
 check 2 'unexpected argument' 'doctor: stray argument' "$keel" doctor stray
