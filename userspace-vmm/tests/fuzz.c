@@ -3,10 +3,15 @@
  * libFuzzer target: any rings, any accesses to registers.
  *
  * The first bytes choose a device; the rest is a list of what a guest may do to
- * it. Besides the sanitizers it checks that whatever vq_pop() gives out lies in
- * guest memory, and that a queue comes to its end.
+ * it. Besides the sanitizers it checks that whatever vq_pop() gives out, and the
+ * kernel's vhost is told of, lies in guest memory, and that a queue comes to its end.
  */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -108,6 +113,95 @@ int daemon_failed(struct daemon *d, struct err *err)
 int daemon_wait(struct daemon *d, struct err *err)
 {
 	return daemon_failed(d, err);
+}
+
+/*
+ * The kernel's vhost, and a tap device, whose part here are open() and ioctl(). They
+ * say no to what the input chooses, and must be told nothing that is wrong.
+ */
+static struct {
+	int vhost, tap, error;	/* -1: none */
+	u64 ram, features;
+	u32 num[VIRTIO_QUEUES];
+} kernel;
+
+int __real_open(const char *path, int flags, ...);
+int __real_ioctl(int fd, unsigned long request, ...);
+int __wrap_open(const char *path, int flags, mode_t mode);
+int __wrap_ioctl(int fd, unsigned long request, void *arg);
+
+int __wrap_open(const char *path, int flags, mode_t mode)
+{
+	if (!strncmp(path, "/dev/vhost-", 11))
+		return kernel.vhost = eventfd(0, EFD_CLOEXEC);
+	if (!strcmp(path, "/dev/net/tun"))
+		return kernel.tap = eventfd(0, EFD_CLOEXEC);
+	return __real_open(path, flags, mode);
+}
+
+static void check_ring(u64 address, u64 len)
+{
+	if (address < kernel.ram || address > kernel.ram + DRIVER_RAM ||
+	    len > kernel.ram + DRIVER_RAM - address)
+		abort();
+}
+
+static void check_told(unsigned long request, void *arg)
+{
+	struct vhost_vring_state *state = arg;
+	struct vhost_vring_addr *addr = arg;
+	struct vhost_vring_file *file = arg;
+	struct vhost_memory *memory = arg;
+	u32 num;
+
+	/* They all begin with the queue's number. */
+	if ((_IOC_NR(request) >= 0x10 && _IOC_NR(request) <= 0x22 && state->index >= VIRTIO_QUEUES) ||
+	    (request == VHOST_SET_FEATURES && *(u64 *)arg & ~kernel.features))
+		abort();
+	switch (request) {
+	case VHOST_SET_MEM_TABLE:
+		if (memory->nregions != 1 || memory->regions[0].guest_phys_addr ||
+		    memory->regions[0].memory_size != DRIVER_RAM)
+			abort();
+		check_ring(memory->regions[0].userspace_addr, DRIVER_RAM);
+		break;
+	case VHOST_SET_VRING_NUM:
+		if (!state->num || state->num > VQ_SIZE || state->num & (state->num - 1))
+			abort();
+		kernel.num[state->index] = state->num;
+		break;
+	case VHOST_SET_VRING_ADDR:
+		num = kernel.num[addr->index];
+		if (!num)
+			abort();
+		check_ring(addr->desc_user_addr, num * sizeof(struct vring_desc));
+		check_ring(addr->avail_user_addr, 6 + 2 * num);
+		check_ring(addr->used_user_addr, 6 + num * sizeof(struct vring_used_elem));
+		break;
+	case VHOST_SET_VRING_ERR:
+		kernel.error = file->fd;
+		break;
+	}
+}
+
+int __wrap_ioctl(int fd, unsigned long request, void *arg)
+{
+	bool creates = request == VHOST_SET_OWNER || request == VHOST_GET_FEATURES ||
+		       request == VHOST_VSOCK_SET_GUEST_CID || request == TUNSETIFF ||
+		       request == TUNSETVNETHDRSZ;
+
+	if (fd < 0 || (fd != kernel.vhost && fd != kernel.tap))
+		return __real_ioctl(fd, request, arg);
+	if (fd == kernel.vhost)
+		check_told(request, arg);
+	if (request == VHOST_GET_FEATURES)
+		*(u64 *)arg = kernel.features = peer.value | 1ULL << VIRTIO_F_VERSION_1;
+	if (request == VHOST_GET_VRING_BASE)
+		((struct vhost_vring_state *)arg)->num = peer.value >> 7;
+	if (creates || !(peer.value & 1) || !(peer.value >> _IOC_NR(request) % 40 & 1))
+		return 0;
+	errno = EINVAL;
+	return -1;
 }
 
 static void nothing(void *unused)
@@ -307,7 +401,9 @@ static void play(struct driver *d, struct input *in, int keyboard)
 			break;
 		case 8:
 			value = take(in, 8);
-			if (keyboard >= 0)
+			if (kernel.error >= 0)
+				eventfd_write(kernel.error, 1);	/* it has found a queue broken */
+			else if (keyboard >= 0)
 				send(keyboard, keys, value % 9 * sizeof(*keys), MSG_DONTWAIT | MSG_NOSIGNAL);
 			else if (peer.fd >= 0 && !peer.answers &&
 				 send(peer.fd, &value, take(in, 1) % 9, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
@@ -345,7 +441,12 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	peer.value = take(&in, 5);
 	if (driver_init(&d, &err) < 0)
 		abort();
-	switch (take(&in, 1) % 9) {
+	memset(&kernel, 0, sizeof(kernel));
+	kernel.vhost = -1;
+	kernel.tap = -1;
+	kernel.error = -1;
+	kernel.ram = (uintptr_t)d.ram.host;
+	switch (take(&in, 1) % 11) {
 	case 0:
 		ret = rng_create(&d.host, NULL, &err);
 		break;
@@ -372,6 +473,12 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 		play_display(&d, &in);
 		driver_end(&d);
 		return 0;
+	case 8:
+		ret = net_create(&d.host, "tap=keel", &err);
+		break;
+	case 9:
+		ret = vsock_create(&d.host, "7", &err);
+		break;
 	default:
 		ret = console_create(&d.host, "file:/dev/null", &err);
 		break;
