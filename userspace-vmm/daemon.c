@@ -120,16 +120,30 @@ static void gone(struct daemon *d)
 	close(d->pid_fd);
 }
 
+/* What it printed at last; it has the same offset as we. */
+static void last_line(struct daemon *d, char *line, size_t size)
+{
+	off_t end = lseek(d->log, 0, SEEK_CUR), from = end < (off_t)size ? 0 : end - (off_t)size + 1;
+	ssize_t n = pread(d->log, line, end - from, from);
+	char *newline;
+
+	while (n > 0 && line[n - 1] == '\n')
+		n--;
+	line[n > 0 ? n : 0] = '\0';
+	newline = strrchr(line, '\n');
+	if (newline)
+		memmove(line, newline + 1, strlen(newline));
+}
+
 /**
  * daemon_failed() - end a program that does not do its work
  * @d: the program
- * @err: what we know; filled with the first line that it printed, if it did
+ * @err: what we know; filled with the last line that it printed, if it did
  */
 int daemon_failed(struct daemon *d, struct err *err)
 {
-	char line[300] = "";
 	struct err first = *err;
-	ssize_t n;
+	char line[300];
 
 	if (d->pid) {
 		pidfd_send_signal(d->pid_fd, SIGKILL, NULL, 0);
@@ -137,10 +151,9 @@ int daemon_failed(struct daemon *d, struct err *err)
 			;
 		gone(d);
 	}
-	n = pread(d->log, line, sizeof(line) - 1, 0);
+	last_line(d, line, sizeof(line));
 	close(d->log);
-	line[n > 0 ? strcspn(line, "\n") : 0] = '\0';
-	return err_set(err, "%s failed: %s", d->name,
+	return err_set(err, "%s%s%s failed: %s", d->serves, *d->serves ? ": " : "", d->name,
 		       *line ? line : first.text);
 }
 
@@ -182,21 +195,6 @@ void daemon_stop(struct daemon *d)
 	}
 	gone(d);
 	close(d->log);
-}
-
-/* What it printed at last; it has the same offset as we. */
-static void last_line(struct daemon *d, char *line, size_t size)
-{
-	off_t end = lseek(d->log, 0, SEEK_CUR), from = end < (off_t)size ? 0 : end - (off_t)size + 1;
-	ssize_t n = pread(d->log, line, end - from, from);
-	char *newline;
-
-	while (n > 0 && line[n - 1] == '\n')
-		n--;
-	line[n > 0 ? n : 0] = '\0';
-	newline = strrchr(line, '\n');
-	if (newline)
-		memmove(line, newline + 1, strlen(newline));
 }
 
 /**

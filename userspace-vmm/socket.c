@@ -62,7 +62,7 @@ int listen_local(const char *option, const char *where, struct err *err)
 	struct stat st;
 	int fd, one = 1;
 
-	if (!*where || number > 65535 || strlen(where) >= sizeof(addr.un.sun_path))
+	if (!*where || number > 65535 || (port && !number) || strlen(where) >= sizeof(addr.un.sun_path))
 		return err_set(err, "%s %s: give a TCP port or the path of a socket", option, where);
 	if (port) {
 		addr.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

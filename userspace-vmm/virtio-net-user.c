@@ -167,6 +167,28 @@ static const struct virtio_device_ops ops = {
 	.destroy = destroy,
 };
 
+/* passt's own words say little of what is wrong, and of a port that is taken nothing. */
+static int check_forward(const char *value, struct err *err)
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET };
+	unsigned int host, guest;
+	int fd, ret, one = 1;
+	char rest;
+
+	if (sscanf(value, "%u:%u%c", &host, &guest, &rest) != 2 || !host || host > 65535 ||
+	    !guest || guest > 65535)
+		return err_set(err, "--net user,forward=%s: give HOSTPORT:GUESTPORT, for instance 8080:80",
+			       value);
+	addr.sin_port = htons(host);
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	ret = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
+	if (ret < 0)
+		err_sys(err, "--net user,forward=%s: cannot have the host's port %u", value, host);
+	close(fd);
+	return ret;
+}
+
 /* Frames of the usual size: the guest's buffers have no room for others. */
 static int start_passt(struct net_user *net, char *options, struct err *err)
 {
@@ -185,6 +207,8 @@ static int start_passt(struct net_user *net, char *options, struct err *err)
 		    forwards++ == MAX_FORWARDS)
 			return err_set(err, "--net user: what is %s? Known is forward=HOSTPORT:GUESTPORT",
 				       at);
+		if (check_forward(value, err) < 0)
+			return -1;
 		argv[n++] = "--tcp-ports";
 		argv[n++] = value;
 	}

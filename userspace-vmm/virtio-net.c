@@ -5,11 +5,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
-#include <linux/if.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 
@@ -95,13 +95,19 @@ static int open_tap(struct net *net, const char *name, struct err *err)
 	if (strlen(name) >= sizeof(ifr.ifr_name))
 		return err_set(err, "--net tap=%s: a name has at most %zu characters",
 			       name, sizeof(ifr.ifr_name) - 1);
+	/* Root would get a new one, which leads nowhere. */
+	if (!if_nametoindex(name))
+		return err_set(err, "--net tap=%s: no such device; type: sudo ip tuntap add %s mode tap user $USER",
+			       name, name);
 	strcpy(ifr.ifr_name, name);
 	net->tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 	if (net->tap < 0)
 		return err_sys(err, "cannot open /dev/net/tun; try: sudo modprobe tun");
 	if (ioctl(net->tap, TUNSETIFF, &ifr) < 0)
-		return err_sys(err, "cannot use tap device %s%s", name, errno == EPERM ?
-			       "; try: sudo ip tuntap add NAME mode tap user $USER" : "");
+		return err_sys(err, "cannot use tap device %s%s", name,
+			       errno == EPERM ? ", it is another user's" :
+			       errno == EBUSY ? ", a machine has it" :
+			       errno == EINVAL ? ", is it one?" : "");
 	if (ioctl(net->tap, TUNSETVNETHDRSZ, &header) < 0)
 		return err_sys(err, "tap device %s", name);
 	return 0;

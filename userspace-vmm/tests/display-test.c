@@ -248,6 +248,7 @@ static void test_listen(void)
 	close(fd);
 	ok(fd >= 0 && listen_local("--display", path, &err) < 0, "a file that is no socket: %s", err.text);
 	is(unlink(path), 0, "is left alone");
+	ok(listen_local("--display", "0", &err) < 0 && strstr(err.text, "give a TCP port"), "no port at all");
 	fd = listen_local("--display", path, &err);
 	close(fd);	/* and who dies leaves a socket, which is replaced */
 	ok(fd >= 0, "where nothing is, it listens");

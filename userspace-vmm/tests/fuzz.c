@@ -129,6 +129,13 @@ int __real_open(const char *path, int flags, ...);
 int __real_ioctl(int fd, unsigned long request, ...);
 int __wrap_open(const char *path, int flags, mode_t mode);
 int __wrap_ioctl(int fd, unsigned long request, void *arg);
+unsigned int __wrap_if_nametoindex(const char *name);
+
+unsigned int __wrap_if_nametoindex(const char *name)
+{
+	(void)name;
+	return 1;
+}
 
 int __wrap_open(const char *path, int flags, mode_t mode)
 {

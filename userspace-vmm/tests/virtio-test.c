@@ -3,6 +3,7 @@
  * Virtio: the transport's registers, rings that are right and rings that are
  * not, disks with all their requests.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -531,6 +532,36 @@ static void test_ended(void)
 	ok(!daemon_ended(&err), "what was stopped is none that has ended");
 }
 
+static void refuses(int (*create)(struct virtio_host *host, const char *arg, struct err *err),
+		    const char *arg, const char *why)
+{
+	driver_init(&d, &err);
+	ok(create(&d.host, arg, &err) < 0 && strstr(err.text, why), "%s: %s", arg, err.text);
+	driver_end(&d);
+}
+
+static void test_refused(const char *dir)
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(addr);
+	char arg[300];
+
+	refuses(net_create, "tap=keelnone", "no such device; type: sudo ip tuntap add keelnone mode tap");
+	refuses(net_create, "user,forward=abc", "forward=abc: give HOSTPORT:GUESTPORT");
+	refuses(net_create, "user,forward=70000:80", "forward=70000:80: give");
+	refuses(net_create, "user,forward=80:80x", "forward=80:80x: give");
+	ok(!bind(listener, (struct sockaddr *)&addr, len) && !listen(listener, 1) &&
+	   !getsockname(listener, (struct sockaddr *)&addr, &len), "a port is taken");
+	snprintf(arg, sizeof(arg), "user,forward=%d:80", ntohs(addr.sin_port));
+	refuses(net_create, arg, "cannot have the host's port ");
+	close(listener);
+	if (access("/usr/bin/qemu-storage-daemon", X_OK))
+		return;
+	snprintf(arg, sizeof(arg), "%s/disk,format=vmdk", dir);
+	refuses(blk_create, arg, "/disk: qemu-storage-daemon failed: qemu-storage-daemon: ");
+}
+
 int main(void)
 {
 	const char *dir = tap_dir();
@@ -546,5 +577,6 @@ int main(void)
 	test_balloon();
 	test_console(dir);
 	test_ended();
+	test_refused(dir);
 	return tap_done();
 }
