@@ -90,6 +90,22 @@ static int parse(struct fs *fs, const char *arg, struct err *err)
 	return 0;
 }
 
+/* Of two with one tag the guest would have the first. */
+static int check_tag(const struct fs *fs, struct err *err)
+{
+	const size_t len = sizeof(fs->config.tag);
+	const struct virtio_device *dev;
+
+	for (dev = fs->vhost.dev.host->first; dev; dev = dev->next) {
+		const struct fs *other = (const struct fs *)dev;
+
+		if (dev->ops == &ops && other != fs && !memcmp(other->config.tag, fs->config.tag, len))
+			return err_set(err, "--share %s: another one has the tag %.*s; give it one with tag=T",
+				       fs->dir, (int)len, (const char *)fs->config.tag);
+	}
+	return 0;
+}
+
 /*
  * In the daemon's process: the directory at a place of which no character means
  * anything to the daemon's options; and read-only, for which it has none.
@@ -129,7 +145,8 @@ int fs_create(struct virtio_host *host, const char *arg, struct err *err)
 	};
 	int listener;
 
-	if (!fs || parse(fs, arg, err) < 0 || vhost_user_listen(&fs->vhost, &listener, err) < 0)
+	if (!fs || parse(fs, arg, err) < 0 || check_tag(fs, err) < 0 ||
+	    vhost_user_listen(&fs->vhost, &listener, err) < 0)
 		return -1;
 	snprintf(socket, sizeof(socket), "--fd=%d", listener);
 	snprintf(fs->vhost.daemon.serves, sizeof(fs->vhost.daemon.serves), "--share %s", fs->dir);

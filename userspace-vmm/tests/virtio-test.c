@@ -447,6 +447,8 @@ static void test_share(const char *dir)
 	is(entry.attr.size, DISK_SECTORS * 512, "its size");
 	is(fuse_request(FUSE_UNLINK, "disk", 5), -EROFS, "which stays");
 	is(driver_start(&d, QUEUE_SIZE, 0), 15, "the driver starts again");
+	ok(fs_create(&d.host, arg, &err) < 0 && strstr(err.text, "another one has the tag t;"),
+	   "a tag twice: %s", err.text);
 	driver_end(&d);
 	ok(fs_create(&d.host, "/dev/null", &err) < 0, "not a directory");
 	virtio_remove_all(&d.host);
