@@ -141,7 +141,7 @@ int fs_create(struct virtio_host *host, const char *arg, struct err *err)
 	char socket[24];
 	char *const argv[] = {
 		access(PROGRAM, X_OK) ? "virtiofsd" : PROGRAM, "-f",
-		"-o", "source=" PLACE ",xattr", socket, NULL,
+		"-o", "source=" PLACE ",xattr,log_level=warn", socket, NULL,
 	};
 	int listener;
 
