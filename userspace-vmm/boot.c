@@ -21,7 +21,7 @@ static void advise(const struct guest_ram *ram)
 	/* These only tune the host; a kernel without them is no error. */
 	madvise(ram->host, ram->size, MADV_HUGEPAGE);
 	madvise(ram->host, ram->size, MADV_DONTDUMP);
-	/* daemon.c forks: a child would keep a copy of what the guest changes. */
+	/* term.c forks: a child would keep a copy of what the guest changes. */
 	madvise(ram->host, ram->size, MADV_DONTFORK);
 }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The serial port's other end: standard input and output, a
- * file, or nothing. A terminal is another process's (commands/run.c).
+ * file, or nothing. On a terminal an escape key talks to keel itself.
  *
  * Everything here runs in the main thread. The vCPU threads only fill and
  * empty the UART's buffers and wake this one.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -19,7 +20,18 @@
 #define FLUSH_MS 1000
 #define GATHER_NS 1000000
 
-/** console_open() - connect a serial port */
+static const char help[] =
+	"\r\nCtrl-A x   %s\r\n"
+	"Ctrl-A p   press the power button\r\n"
+	"Ctrl-A b   send a break\r\n"
+	"Ctrl-A h   this help\r\n"
+	"Ctrl-A Ctrl-A   send Ctrl-A\r\n";
+
+/**
+ * console_open() - connect a serial port
+ *
+ * Also puts a terminal into raw mode; console_close() puts it back.
+ */
 int console_open(struct console *con, const struct run_config *cfg,
 		 struct serial *serial, struct err *err)
 {
@@ -39,7 +51,12 @@ int console_open(struct console *con, const struct run_config *cfg,
 		return 0;
 	con->in_fd = STDIN_FILENO;
 	con->out_fd = STDOUT_FILENO;
-	return 0;
+	con->tty = isatty(STDIN_FILENO);
+	if (!con->tty)
+		return 0;
+	/* To the terminal even when the guest's output goes elsewhere. */
+	fprintf(stderr, "keel: Ctrl-A x quits, Ctrl-A h tells the other keys\n");
+	return term_raw(STDIN_FILENO, err);
 }
 
 /* Only the first error is kept: the others follow from it. */
@@ -60,7 +77,7 @@ static void stop_output(struct console *con)
 }
 
 /**
- * console_close() - write what is left
+ * console_close() - write what is left, give the terminal back
  * @con: the console; harmless if it was never opened
  */
 void console_close(struct console *con)
@@ -68,8 +85,58 @@ void console_close(struct console *con)
 	if (!con->serial)
 		return;
 	console_flush(con);
+	term_restore();
 	stop_output(con);
 	con->serial = NULL;
+}
+
+static void enqueue(struct console *con, u8 byte)
+{
+	/*
+	 * A guest that does not read must not keep the user from the escape
+	 * key, so a full queue drops what is typed at a terminal. A pipe is
+	 * not read while the queue is full, and loses nothing.
+	 */
+	if (con->queued < CONSOLE_QUEUE)
+		con->queue[con->queued++] = byte;
+}
+
+/**
+ * console_key() - one byte from the terminal
+ *
+ * Return: what the user wants of keel, usually nothing.
+ */
+enum console_request console_key(struct console *con, u8 byte)
+{
+	if (!con->tty) {
+		enqueue(con, byte);
+		return CONSOLE_NOTHING;
+	}
+	if (!con->escape) {
+		con->escape = byte == ESCAPE_KEY;
+		if (!con->escape)
+			enqueue(con, byte);
+		return CONSOLE_NOTHING;
+	}
+	con->escape = false;
+	switch (byte) {
+	case 'x':
+	case 'X':
+		return CONSOLE_QUIT;
+	case 'p':
+		return CONSOLE_POWER_BUTTON;
+	case 'b':
+		return CONSOLE_BREAK;
+	case ESCAPE_KEY:
+	case 'a':
+		enqueue(con, ESCAPE_KEY);
+		break;
+	default:
+		fprintf(stderr, help, con->remote ? "leave: the guest runs on" :
+			"quit: end the guest at once");
+		break;
+	}
+	return CONSOLE_NOTHING;
 }
 
 /**
@@ -78,10 +145,8 @@ void console_close(struct console *con)
  */
 void console_input(struct console *con, const u8 *data, size_t len)
 {
-	if (len > console_room(con))
-		len = console_room(con);
-	memcpy(con->queue + con->queued, data, len);
-	con->queued += len;
+	while (len--)
+		enqueue(con, *data++);
 }
 
 static void push_input(struct console *con)
@@ -92,14 +157,34 @@ static void push_input(struct console *con)
 	memmove(con->queue, con->queue + n, con->queued);
 }
 
-static void read_input(struct console *con)
+/**
+ * console_read() - take what was typed
+ * @con: gets it into its queue, and loses in_fd at the end of input
+ *
+ * Return: what the user wants of keel, usually nothing.
+ */
+enum console_request console_read(struct console *con)
 {
-	ssize_t n = read(con->in_fd, con->queue + con->queued, console_room(con));
+	enum console_request want, request = CONSOLE_NOTHING;
+	size_t room = console_room(con);
+	u8 buf[256];
+	ssize_t i, n;
 
-	if (n > 0)
-		con->queued += n;
-	else if (!n || (errno != EINTR && errno != EAGAIN))
+	if (con->tty || room > sizeof(buf))
+		room = sizeof(buf);
+	if (!room)
+		return request;
+	n = read(con->in_fd, buf, room);
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return request;
+	if (n <= 0)
 		con->in_fd = -1;	/* end of input: the guest runs on, and prints */
+	for (i = 0; i < n; i++) {
+		want = console_key(con, buf[i]);
+		if (want != CONSOLE_NOTHING)
+			request = want;
+	}
+	return request;
 }
 
 /*
@@ -152,7 +237,7 @@ void console_poll(struct console *con, struct pollfd fds[2])
 		push_input(con);
 	fds[0] = (struct pollfd){ .fd = -1, .events = POLLIN };
 	fds[1] = (struct pollfd){ .fd = -1, .events = POLLOUT };
-	if (console_room(con))
+	if (con->tty || con->queued < CONSOLE_QUEUE)
 		fds[0].fd = con->in_fd;
 	while (con->out_fd < 0 && write_output(con))
 		;
@@ -164,14 +249,17 @@ void console_poll(struct console *con, struct pollfd fds[2])
  * console_events() - serve what poll() found
  * @fds: as filled by console_poll(), after poll()
  */
-void console_events(struct console *con, const struct pollfd fds[2])
+enum console_request console_events(struct console *con, const struct pollfd fds[2])
 {
+	enum console_request request = CONSOLE_NOTHING;
+
 	if (fds[1].fd >= 0 && fds[1].revents)
 		write_output(con);
 	if (fds[0].fd >= 0 && fds[0].revents)
-		read_input(con);
+		request = console_read(con);
 	if (con->queued)
 		push_input(con);
+	return request;
 }
 
 /**

@@ -33,6 +33,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "jail.h"
@@ -75,8 +76,7 @@ static const char *const all_calls[] = {
 
 /* The main thread also serves requests, writes snapshots and ends all. */
 static const char *const main_calls[] = {
-	"accept4 getsockname shutdown fsync ftruncate lseek newfstatat pread64 pwrite64 pidfd_send_signal",
-	"unlink wait4",
+	"accept4 getsockname fsync ftruncate lseek newfstatat pread64 pwrite64 pidfd_send_signal unlink wait4",
 	NULL
 };
 
@@ -89,13 +89,14 @@ static const unsigned long vcpu_ioctls[] = {
 	VHOST_SET_VRING_ERR, VHOST_NET_SET_BACKEND, VHOST_VSOCK_SET_RUNNING,
 };
 
-/* The same to end devices; snapshots, gdb, pausing, statistics. */
+/* The same to end devices; snapshots, gdb, pausing, statistics; the terminal. */
 static const unsigned long main_ioctls[] = {
 	KVM_GET_FPU, KVM_GET_MSRS, KVM_GET_MSR_INDEX_LIST, KVM_GET_XSAVE, KVM_GET_XSAVE2,
 	KVM_GET_XCRS, KVM_GET_LAPIC, KVM_GET_DEBUGREGS, KVM_GET_VCPU_EVENTS, KVM_GET_MP_STATE,
 	KVM_GET_IRQCHIP, KVM_GET_PIT2, KVM_CHECK_EXTENSION,
 	KVM_SET_REGS, KVM_SET_SREGS, KVM_SET_FPU, KVM_SET_GUEST_DEBUG, KVM_TRANSLATE,
 	KVM_GET_CLOCK, KVM_SET_CLOCK, KVM_KVMCLOCK_CTRL, KVM_GET_STATS_FD,
+	TCGETS, TCSETS,
 };
 
 /*
@@ -478,7 +479,7 @@ static int make_cgroup(const struct run_config *cfg, struct err *err)
 
 static sigset_t outside_signals(void)
 {
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGCHLD };
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGCHLD, SIGTTOU };
 	sigset_t set;
 	size_t i;
 
@@ -551,13 +552,18 @@ int jail_wait(pid_t pid)
 {
 	static char unlinks[MAX_UNLINKS][PATH_MAX];
 	sigset_t set = outside_signals();
+	struct termios saved;
+	bool tty = !tcgetattr(STDIN_FILENO, &saved);
 	int sig, status;
 	size_t i;
 
 	while (waitpid(pid, &status, WNOHANG) != pid) {
-		if (!sigwait(&set, &sig) && sig != SIGCHLD)
+		if (!sigwait(&set, &sig) && sig != SIGCHLD && sig != SIGTTOU)
 			kill(pid, sig);
 	}
+	/* It may have been killed; who held the settings was killed with it. */
+	if (tty)
+		tcsetattr(STDIN_FILENO, TCSANOW, &saved);
 	if (read(jail.names, unlinks, sizeof(unlinks)) == sizeof(unlinks)) {
 		for (i = 0; i < ARRAY_SIZE(unlinks); i++) {
 			if (*unlinks[i])

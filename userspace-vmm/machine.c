@@ -377,7 +377,8 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 
 static int open_signals(struct err *err)
 {
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT,
+				       SIGTSTP, SIGCONT };
 	struct sigaction old;
 	sigset_t set;
 	size_t i;
@@ -420,14 +421,47 @@ static void take_signal(struct machine *m, int fd)
 	struct signalfd_siginfo info;
 
 	while (read(fd, &info, sizeof(info)) == sizeof(info)) {
-		if (info.ssi_signo == SIGCHLD) {
+		switch (info.ssi_signo) {
+		case SIGCHLD:
 			tell_ended(m);
-			continue;
+			break;
+		case SIGTSTP:
+			term_suspend();
+			raise(SIGSTOP);
+			term_resume();
+			break;
+		case SIGCONT:
+			term_resume();
+			break;
+		case SIGALRM:
+			machine_end(m, END_TIMEOUT);
+			break;
+		default:
+			if (!machine_ended(m))
+				m->signal = info.ssi_signo;
+			machine_end(m, END_SIGNAL);
+			break;
 		}
-		if (!machine_ended(m))
-			m->signal = info.ssi_signo;
-		machine_end(m, info.ssi_signo == SIGALRM ? END_TIMEOUT : END_SIGNAL);
 	}
+}
+
+static void serve_console(struct machine *m, const struct pollfd fds[2])
+{
+	switch (console_events(&m->console, fds)) {
+	case CONSOLE_QUIT:
+		machine_end(m, END_QUIT);
+		break;
+	case CONSOLE_POWER_BUTTON:
+		pm_press_power_button(&m->pm);
+		break;
+	case CONSOLE_BREAK:
+		serial_rx_break(&m->serial);
+		break;
+	case CONSOLE_NOTHING:
+		break;
+	}
+	if (m->console.failed)
+		machine_fail(m, &m->console.err);
 }
 
 static int wait_for_end(struct machine *m, int signal_fd, struct err *err)
@@ -457,9 +491,7 @@ static int wait_for_end(struct machine *m, int signal_fd, struct err *err)
 			take_signal(m, signal_fd);
 		if (fds[2].revents && read(m->rtc_fd, &count, sizeof(count)) > 0)
 			rtc_tick(&m->rtc);
-		console_events(&m->console, &fds[3]);
-		if (m->console.failed)
-			machine_fail(m, &m->console.err);
+		serve_console(m, &fds[3]);
 		control_events(m, &fds[5]);
 		gdb_events(m, &fds[5 + CONTROL_FDS]);
 	}

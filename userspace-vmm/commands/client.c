@@ -18,10 +18,10 @@
 #include <unistd.h>
 
 #include "commands.h"
+#include "console.h"
 #include "control.h"
 #include "display.h"
 #include "socket.h"
-#include "terminal.h"
 
 #define REPLY_SECONDS 30
 #define REPLY_MAX MIB
@@ -457,77 +457,50 @@ int cmd_top(struct run_config *cfg)
 }
 
 /* Return: whether to go on. */
-static bool pass_keys(struct terminal *t, int fd, const char *name, const char *quit)
+static bool console_keys(struct console *con, int fd, const char *name)
 {
-	enum terminal_request request = terminal_read(t);
-	/*
-	 * A guest that does not read must not keep the user from the escape key: what is
-	 * typed at a terminal and finds no room is lost. A pipe waits, and loses nothing.
-	 */
-	bool ok = send_fds(fd, t->typed, t->count, NULL, 0, t->tty ? MSG_DONTWAIT : 0) >= 0 ||
-		  errno == EAGAIN;
+	enum console_request request = console_read(con);
+	bool ok = send_fds(fd, con->queue, con->queued, NULL, 0, 0) >= 0;
 
-	if (request == TERMINAL_POWER_BUTTON)
+	con->queued = 0;
+	if (request == CONSOLE_POWER_BUTTON)
 		simple(name, "power-button", NULL);
-	else if (request == TERMINAL_BREAK)
+	else if (request == CONSOLE_BREAK)
 		simple(name, "break", NULL);
-	else if (request == TERMINAL_QUIT && quit)
-		simple(name, quit, NULL);
-	return ok && (request != TERMINAL_QUIT || quit);
+	return ok && request != CONSOLE_QUIT;
 }
 
-/**
- * attach() - between our terminal, or other standard files, and a machine
- * @name: the machine's
- * @fd: gets what is typed, and gives what is to be seen until the machine ends; closed
- * @quit: the request that Ctrl-A x sends; NULL: it leaves
- *
- * Return: when the machine has ended, or the user has left.
- */
-int attach(const char *name, int fd, const char *quit, struct err *err)
+int cmd_console(struct run_config *cfg)
 {
-	struct terminal t = {
-		.fd = STDIN_FILENO,
-		.tty = isatty(STDIN_FILENO),
-		.quit = quit ? "quit: end the guest at once" : "leave: the guest runs on",
-	};
-	struct pollfd p[2] = { { .fd = fd, .events = POLLIN }, { .events = POLLIN } };
+	static struct console con = { .in_fd = STDIN_FILENO, .remote = true };
+	struct pollfd p[2] = { { .events = POLLIN }, { .events = POLLIN } };
+	int fd, status = simple(cfg->args[0], "console", &fd);
+	struct err err;
 	u8 buf[4096];
 	ssize_t n;
-	int ret = 0;
 
-	if (t.tty) {
-		/* Standard output may be elsewhere. */
-		fprintf(stderr, "keel: Ctrl-A x %s, Ctrl-A h tells the other keys\n",
-			quit ? "quits" : "leaves");
-		ret = term_raw(STDIN_FILENO, err);
+	if (status)
+		return status;
+	con.tty = isatty(STDIN_FILENO);
+	if (con.tty) {
+		fprintf(stderr, "keel: Ctrl-A x leaves, Ctrl-A h tells the other keys\n");
+		if (term_raw(STDIN_FILENO, &err) < 0)
+			return fail(EXIT_FAIL, "%s", err.text);
 	}
-	while (!ret) {
-		p[1].fd = t.fd;
-		if (poll(p, 2, -1) < 0) {
-			if (errno == EINTR)
-				continue;
+	for (;;) {
+		p[0].fd = fd;
+		p[1].fd = con.in_fd;
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
 			break;
-		}
 		if (p[0].revents) {
 			n = recv(fd, buf, sizeof(buf), 0);
 			if (n <= 0 || write(STDOUT_FILENO, buf, n) != n)
 				break;
 		}
-		if (p[1].fd >= 0 && p[1].revents && !pass_keys(&t, fd, name, quit))
+		if (p[1].fd >= 0 && p[1].revents && !console_keys(&con, fd, cfg->args[0]))
 			break;
 	}
 	term_restore();
 	close(fd);
-	return ret;
-}
-
-int cmd_console(struct run_config *cfg)
-{
-	int fd, status = simple(cfg->args[0], "console", &fd);
-	struct err err;
-
-	if (!status && attach(cfg->args[0], fd, NULL, &err) < 0)
-		return fail(EXIT_FAIL, "%s", err.text);
-	return status;
+	return 0;
 }

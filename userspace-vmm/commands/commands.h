@@ -20,6 +20,4 @@ int cmd_screenshot(struct run_config *cfg);
 int cmd_top(struct run_config *cfg);
 int cmd_doctor(const char *root, const char *device, bool json);
 
-int attach(const char *name, int fd, const char *quit, struct err *err);	/* client.c */
-
 #endif

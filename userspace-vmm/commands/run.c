@@ -4,11 +4,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <time.h>
@@ -18,7 +15,6 @@
 #include "jail.h"
 #include "machine.h"
 #include "rootfs.h"
-#include "terminal.h"
 
 static int end_status(struct machine *m)
 {
@@ -44,107 +40,36 @@ static int end_status(struct machine *m)
 	}
 }
 
-static pid_t machine;
-
-/* What is meant for the machine; job control is for the terminal, too. */
-static void pass_on(int sig)
-{
-	if (sig == SIGTSTP) {
-		term_suspend();
-		kill(machine, SIGSTOP);
-		raise(SIGSTOP);
-		return;
-	}
-	if (sig == SIGCONT)
-		term_resume();
-	kill(machine, sig);
-}
-
-/* What was ignored when we were started, as nohup does with SIGHUP, stays so. */
-static void pass_signals(void)
-{
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT };
-	const struct sigaction pass = { .sa_handler = pass_on, .sa_flags = SA_RESTART };
-	struct sigaction old;
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(signals); i++) {
-		if (!sigaction(signals[i], NULL, &old) && old.sa_handler != SIG_IGN)
-			sigaction(signals[i], &pass, NULL);
-	}
-}
-
 /*
- * While the machine is in a process of its own: until it is there with --detach, and
- * otherwise until it ends, with the terminal. Return: the exit status.
+ * Before anything that a child cannot have, as a VM is. Return: in the child the
+ * pipe that detach_ready() writes to; in the parent -1 and the exit status.
  */
-static int accompany(const struct run_config *cfg, int fd)
+static int detach_start(int *status)
 {
-	char name[NAME_MAX_LEN + 1] = "";
-	struct err err;
-	int status;
+	int fds[2];
+	pid_t pid;
+	char byte;
 
-	if (!cfg->detach)
-		pass_signals();
-	if (recv(fd, name, sizeof(name) - 1, 0) <= 0) {
-		close(fd);	/* it has said why not */
-	} else if (cfg->detach) {
-		close(fd);
-		return 0;
-	} else if (attach(name, fd, "kill", &err) < 0) {
-		fail(EXIT_FAIL, "%s", err.text);
-		kill(machine, SIGTERM);
-	}
-	if (waitpid(machine, &status, 0) != machine)
-		return EXIT_FAIL;
-	if (WIFEXITED(status))
-		return WEXITSTATUS(status);
-	return fail(EXIT_SIGNAL_BASE + WTERMSIG(status), "the machine was killed by signal %d",
-		    WTERMSIG(status));
-}
-
-/*
- * Before anything that a child cannot have, as a VM is. Return: in the child, where the
- * machine is to be, a socket to the parent; there -1 and, at the end, the exit status.
- */
-static int start_apart(const struct run_config *cfg, int *status)
-{
-	pid_t parent = getpid();
-	int ends[2];
-
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
-		*status = fail(EXIT_FAIL, "cannot make a socket: %s", strerror(errno));
+	if (pipe2(fds, O_CLOEXEC) < 0) {
+		*status = fail(EXIT_FAIL, "cannot make a pipe: %s", strerror(errno));
 		return -1;
 	}
-	machine = fork();
-	if (machine) {
-		close(ends[1]);
-		*status = machine < 0 ? fail(EXIT_FAIL, "cannot make a process: %s", strerror(errno)) :
-			  accompany(cfg, ends[0]);
-		return -1;
-	}
-	close(ends[0]);
-	if (cfg->detach) {
+	pid = fork();
+	if (!pid) {
 		setsid();
-		return ends[1];
+		close(fds[0]);
+		return fds[1];
 	}
-	/* What is typed comes from there, and without the terminal the machine does not go on. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(EXIT_FAIL);
-	dup2(ends[1], STDIN_FILENO);
-	close(ends[1]);
-	return STDIN_FILENO;
-}
-
-/* Have the terminal as it was before we say how the machine ended. */
-static void leave_terminal(void)
-{
-	char typed[4096];
-
-	shutdown(STDIN_FILENO, SHUT_WR);
-	while (read(STDIN_FILENO, typed, sizeof(typed)) > 0)
-		;
+	close(fds[1]);
+	if (pid < 0)
+		*status = fail(EXIT_FAIL, "cannot make a process: %s", strerror(errno));
+	else if (read(fds[0], &byte, 1) == 1)
+		*status = 0;
+	else	/* it has said why */
+		*status = waitpid(pid, status, 0) == pid && WIFEXITED(*status) ?
+			  WEXITSTATUS(*status) : EXIT_FAIL;
+	close(fds[0]);
+	return -1;
 }
 
 /* Let go of whoever started the machine. */
@@ -162,17 +87,14 @@ static void let_go(void)
 }
 
 /* The machine is there: say its name. */
-static int say_ready(const struct run_config *cfg, int report, const char *name, struct err *err)
+static int detach_ready(int report, const char *name, struct err *err)
 {
-	if (cfg->detach) {
-		if (printf("%s\n", name) < 0 || fflush(stdout))
-			return err_sys(err, "cannot write the machine's name");
-		let_go();
-	}
-	if (send(report, name, strlen(name), MSG_NOSIGNAL) < 0)
+	if (printf("%s\n", name) < 0 || fflush(stdout))
+		return err_sys(err, "cannot write the machine's name");
+	let_go();
+	if (write(report, "", 1) != 1)
 		return err_sys(err, "who started the machine is gone");
-	if (cfg->detach)
-		close(report);
+	close(report);
 	return 0;
 }
 
@@ -180,7 +102,7 @@ int cmd_run(struct run_config *cfg)
 {
 	static struct machine m;
 	struct err err;
-	int ret, status = EXIT_FAIL, report = -1;
+	int ret, status, report = -1;
 	unsigned int i;
 	pid_t pid;
 
@@ -190,8 +112,8 @@ int cmd_run(struct run_config *cfg)
 		return fail(EXIT_FAIL, "%s", err.text);
 	if (!cfg->kernel && !cfg->restore)
 		return fail(EXIT_USAGE, "--kernel FILE is missing; for instance --kernel /boot/vmlinuz-$(uname -r)");
-	if (cfg->detach || (cfg->serial == SERIAL_STDIO && isatty(STDIN_FILENO))) {
-		report = start_apart(cfg, &status);
+	if (cfg->detach) {
+		report = detach_start(&status);
 		if (report < 0)
 			return status;
 	}
@@ -199,19 +121,17 @@ int cmd_run(struct run_config *cfg)
 	if (pid < 0)
 		return fail(EXIT_FAIL, "%s", err.text);
 	if (pid) {
-		if (report >= 0)
+		if (cfg->detach) {
 			close(report);
-		if (cfg->detach)
 			let_go();
+		}
 		return jail_wait(pid);
 	}
 	ret = machine_create(&m, cfg, &err);
-	if (!ret && report >= 0)
-		ret = say_ready(cfg, report, m.control.name, &err);
+	if (!ret && cfg->detach)
+		ret = detach_ready(report, m.control.name, &err);
 	if (!ret)
 		ret = machine_run(&m, &err);
-	if (report == STDIN_FILENO)
-		leave_terminal();
 	status = ret ? fail(EXIT_FAIL, "%s", err.text) : end_status(&m);
 	for (i = 0; cfg->verbose && i < m.vcpu_count; i++)
 		vcpu_print_registers(&m.vcpus[i]);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The console between a serial port and file descriptors: back pressure, end of
- * input, a reader that goes away.
+ * The console between a serial port and file descriptors: escape key, back
+ * pressure, end of input, a reader that goes away.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -31,7 +31,7 @@ static void out(unsigned int reg, u8 value)
 	serial_access(&s, &a);
 }
 
-static void start(void)
+static void start(bool tty)
 {
 	serial_init(&s, (struct irq_line){ 0 }, NULL, NULL);
 	out(UART_FCR, UART_FCR_ENABLE_FIFO);
@@ -39,18 +39,40 @@ static void start(void)
 	con.serial = &s;
 	con.in_fd = -1;
 	con.out_fd = -1;
+	con.tty = tty;
+}
+
+static void test_escape(void)
+{
+	start(true);
+	is(console_key(&con, 'a'), CONSOLE_NOTHING, "a letter");
+	is(console_key(&con, 0x01), CONSOLE_NOTHING, "the escape key");
+	is(console_key(&con, 'x'), CONSOLE_QUIT, "x quits");
+	is(console_key(&con, 'x'), CONSOLE_NOTHING, "x alone does not");
+	console_key(&con, 0x01);
+	is(console_key(&con, 'p'), CONSOLE_POWER_BUTTON, "p");
+	console_key(&con, 0x01);
+	console_key(&con, 0x01);
+	is(con.queued, 3, "two letters and one Ctrl-A are for the guest");
+	is(con.queue[2], 0x01, "the last is Ctrl-A");
+
+	start(false);
+	console_key(&con, 0x01);
+	is(console_key(&con, 'x'), CONSOLE_NOTHING,
+	   "no escape key in what comes from a pipe");
+	is(con.queued, 2, "both bytes are for the guest");
 }
 
 static void test_full_queue(void)
 {
-	u8 typed[2000] = "";
 	unsigned int i;
 
-	start();
-	for (i = 0; i < 3; i++)
-		console_input(&con, typed, sizeof(typed));
+	start(true);
+	for (i = 0; i < 3 * CONSOLE_QUEUE; i++)
+		console_key(&con, 'a');
 	is(con.queued, CONSOLE_QUEUE, "a guest that does not read");
-	is(console_room(&con), 0, "loses what is more than the queue holds");
+	console_key(&con, 0x01);
+	is(console_key(&con, 'x'), CONSOLE_QUIT, "does not keep us from quitting");
 }
 
 /* One turn of the main loop. */
@@ -69,7 +91,7 @@ static void test_pipe(void)
 	u8 buf[1000];
 	int fds[2];
 
-	start();
+	start(false);
 	if (pipe(fds) < 0)
 		return;
 	con.in_fd = fds[0];
@@ -102,7 +124,7 @@ static void test_output(void)
 	u8 buf[64];
 	int fds[2];
 
-	start();
+	start(false);
 	if (pipe(fds) < 0)
 		return;
 	con.out_fd = fds[1];
@@ -129,7 +151,7 @@ static void test_output_error(void)
 {
 	u8 byte;
 
-	start();
+	start(false);
 	con.out_fd = open("/dev/full", O_WRONLY);
 	con.out_path = "/dev/full";
 	out(UART_TX, '!');
@@ -141,7 +163,7 @@ static void test_output_error(void)
 	turn();
 	is(serial_tx_peek(&s, &byte, 1), 0, "the guest does not wait for it");
 
-	start();
+	start(false);
 	con.out_fd = open("/dev/null", O_RDONLY);
 	out(UART_TX, '!');
 	console_close(&con);
@@ -152,6 +174,7 @@ static void test_output_error(void)
 int main(void)
 {
 	signal(SIGPIPE, SIG_IGN);
+	test_escape();
 	test_full_queue();
 	test_pipe();
 	test_output();

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Raw mode, and the way back from it whatever happens; and the escape key.
+ * Raw mode, and the way back from it whatever happens.
  *
  * There are three ways back: the ordinary one, atexit(), and for any signal that
  * ends us a child that holds the old settings and notices when we are gone.
  */
-#include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -15,7 +13,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "terminal.h"
+#include "console.h"
 
 static struct termios saved, raw;
 static int term_fd = -1;
@@ -138,64 +136,4 @@ void term_restore(void)
 {
 	put_back();
 	stop_guardian();
-}
-
-/**
- * terminal_key() - one byte from the terminal
- *
- * Return: what the user wants of keel, usually nothing.
- */
-enum terminal_request terminal_key(struct terminal *t, u8 byte)
-{
-	if (!t->escape) {
-		t->escape = t->tty && byte == ESCAPE_KEY;
-		if (!t->escape)
-			t->typed[t->count++] = byte;
-		return TERMINAL_NOTHING;
-	}
-	t->escape = false;
-	switch (byte) {
-	case 'x':
-	case 'X':
-		return TERMINAL_QUIT;
-	case 'p':
-		return TERMINAL_POWER_BUTTON;
-	case 'b':
-		return TERMINAL_BREAK;
-	case ESCAPE_KEY:
-	case 'a':
-		t->typed[t->count++] = ESCAPE_KEY;
-		break;
-	default:
-		fprintf(stderr, "\r\nCtrl-A x   %s\r\n"
-			"Ctrl-A p   press the power button\r\n"
-			"Ctrl-A b   send a break\r\n"
-			"Ctrl-A h   this help\r\n"
-			"Ctrl-A Ctrl-A   send Ctrl-A\r\n", t->quit);
-		break;
-	}
-	return TERMINAL_NOTHING;
-}
-
-/**
- * terminal_read() - take what was typed
- * @t: gets what is for the guest, and loses its fd at the end of input
- *
- * Return: what the user wants of keel, usually nothing.
- */
-enum terminal_request terminal_read(struct terminal *t)
-{
-	enum terminal_request want, request = TERMINAL_NOTHING;
-	u8 buf[TYPED_MAX];
-	ssize_t i, n = read(t->fd, buf, sizeof(buf));
-
-	t->count = 0;
-	if (!n || (n < 0 && errno != EINTR && errno != EAGAIN))
-		t->fd = -1;
-	for (i = 0; i < n; i++) {
-		want = terminal_key(t, buf[i]);
-		if (want != TERMINAL_NOTHING)
-			request = want;
-	}
-	return request;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A terminal in raw mode is given back however the program ends; the escape key.
+ * A terminal in raw mode is given back however the program ends.
  */
 #include <pty.h>
 #include <signal.h>
@@ -11,8 +11,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "console.h"
 #include "tap.h"
-#include "terminal.h"
 
 static int master, slave;
 
@@ -124,27 +124,6 @@ static void try_end(const char *name, void (*end)(void), int want)
 	close(to_parent[0]);
 }
 
-static void test_escape(void)
-{
-	struct terminal t = { .tty = true, .quit = "quit" };
-
-	is(terminal_key(&t, 'a'), TERMINAL_NOTHING, "a letter");
-	is(terminal_key(&t, 0x01), TERMINAL_NOTHING, "the escape key");
-	is(terminal_key(&t, 'x'), TERMINAL_QUIT, "x quits");
-	is(terminal_key(&t, 'x'), TERMINAL_NOTHING, "x alone does not");
-	terminal_key(&t, 0x01);
-	is(terminal_key(&t, 'p'), TERMINAL_POWER_BUTTON, "p");
-	terminal_key(&t, 0x01);
-	terminal_key(&t, 0x01);
-	is(t.count, 3, "two letters and one Ctrl-A are for the guest");
-	is(t.typed[2], 0x01, "the last is Ctrl-A");
-
-	t = (struct terminal){ .tty = false };
-	terminal_key(&t, 0x01);
-	is(terminal_key(&t, 'x'), TERMINAL_NOTHING, "no escape key in what comes from a pipe");
-	is(t.count, 2, "both bytes are for the guest");
-}
-
 int main(void)
 {
 	struct err err;
@@ -152,7 +131,6 @@ int main(void)
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	signal(SIGALRM, SIG_DFL);
 	alarm(60);
-	test_escape();
 	if (openpty(&master, &slave, NULL, NULL, NULL) < 0) {
 		printf("1..0 # SKIP no pseudo terminals here\n");
 		return 0;
