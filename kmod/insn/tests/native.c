@@ -186,6 +186,19 @@ static bool make_segments(void)
 	       set_ldt(NATIVE_DATA_DOWN, down);
 }
 
+/*
+ * Some virtual machines run processes on CPUs whose GDT and LDT are not what Linux set:
+ * there is no code but of 64 bits.
+ */
+bool native_has(enum native_segment seg)
+{
+	uint16_t selector = native_selector(seg);
+	bool readable;
+
+	asm("verr %1" : "=@ccz" (readable) : "r" (selector));
+	return readable;
+}
+
 uint16_t native_selector(enum native_segment seg)
 {
 	switch (seg) {

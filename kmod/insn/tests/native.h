@@ -43,6 +43,8 @@ struct native_result {
 
 /* Return: false when this kernel does not let us. */
 bool native_init(void *shadow);
+/* Return: whether the CPU lets us have that segment. */
+bool native_has(enum native_segment seg);
 uint16_t native_selector(enum native_segment seg);
 /* @bits is 64, 32 or 16; GS has base @gs_base in 64-bit mode. */
 void native_run(unsigned int bits, uint64_t gs_base, const uint8_t *code,

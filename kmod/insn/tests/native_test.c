@@ -229,8 +229,13 @@ static void describe_segment(struct insn_seg *seg, enum native_segment kind)
 	}
 }
 
+/* Without an LDT there is no 16-bit code, and data is flat. */
+static bool has_ldt, has_code32;
+
 static enum native_segment random_data(struct trial *t)
 {
+	if (!has_ldt)
+		return NATIVE_DATA_FLAT;
 	if (t->bits == 32 && rnd_below(2))
 		return NATIVE_DATA_FLAT;
 	if (rnd_below(4))
@@ -247,7 +252,8 @@ static void make_segments(struct trial *t)
 		cpu->mode = INSN_LONG64;
 		describe_segment(&cpu->seg[INSN_CS], NATIVE_CODE64);
 		describe_segment(&cpu->seg[INSN_DS], NATIVE_DATA_FLAT);
-		describe_segment(&cpu->seg[INSN_ES], NATIVE_DATA_RO);
+		describe_segment(&cpu->seg[INSN_ES],
+				 has_ldt ? NATIVE_DATA_RO : NATIVE_DATA_FLAT);
 		t->gs_base = rnd_below(2) ? 0 : rnd() & 0xffffff;
 		cpu->seg[INSN_GS].base = t->gs_base;
 	} else {
@@ -413,6 +419,8 @@ static bool make_trial(struct trial *t)
 
 	memset(t, 0, sizeof(*t));
 	t->bits = rnd_below(2) ? 64 : rnd_below(2) ? 32 : 16;
+	if ((t->bits == 32 && !has_code32) || (t->bits == 16 && !has_ldt))
+		t->bits = 64;
 	make_bytes(t);
 	make_segments(t);
 	if (keel_insn_decode(&t->insn, t->cpu.mode, t->bytes, GEN_LEN) != INSN_OK)
@@ -635,12 +643,19 @@ int main(void)
 		printf("1..0 # SKIP no LDT or no low memory here\n");
 		return EXIT_SUCCESS;
 	}
+	has_ldt = native_has(NATIVE_DATA_BUF);
+	has_code32 = native_has(NATIVE_CODE32);
 	for (i = 0; i < count; i++) {
 		if (make_trial(&t))
 			run_trial(&t, &tally[t.bits == 64 ? 0 :
 					     t.bits == 32 ? 1 : 2]);
 	}
 	for (m = 0; m < 3; m++) {
+		if ((m == 1 && !has_code32) || (m == 2 && !has_ldt)) {
+			tap_skip(m == 1 ? "32-bit code" : "16-bit code",
+				 "the CPU here does not have the segments that Linux set");
+			continue;
+		}
 		printf("# %u bits: %llu done, %llu faulted, %llu not emulated, %llu outside the buffer\n",
 		       64 >> m, (unsigned long long)tally[m].done,
 		       (unsigned long long)tally[m].faulted,

@@ -27,6 +27,11 @@ static inline bool tap_ok(bool ok, const char *fmt, ...)
 	return ok;
 }
 
+static inline void tap_skip(const char *what, const char *why)
+{
+	printf("ok %u - %s # SKIP %s\n", ++tap_count, what, why);
+}
+
 static inline int tap_done(void)
 {
 	printf("1..%u\n", tap_count);
