@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -35,14 +36,28 @@ static u64 now_ms(void)
 	return monotonic_ns() / 1000000;
 }
 
+static bool wait_readable(int fd, u64 end)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	u64 now;
+	int n;
+
+	do {
+		now = now_ms();
+		n = now < end ? poll(&p, 1, end - now < INT_MAX ? end - now : INT_MAX) : 0;
+	} while (n < 0 && errno == EINTR);
+	return n > 0;
+}
+
 /*
- * Return: the reply, or NULL. It is read byte by byte: what follows the line may
- * be the console's.
+ * Return: the reply, or NULL if it has not come whole after so many seconds (0: it has
+ * all the time it needs). It is read byte by byte: what follows the line may be the
+ * console's.
  */
 static json_object *ask(int fd, const char *name, const char *request, int file,
 			int seconds, struct err *err)
 {
-	struct timeval patience = { .tv_sec = seconds };
+	u64 end = seconds ? now_ms() + seconds * 1000 : UINT64_MAX;
 	json_object *reply = NULL, *text;
 	static char line[REPLY_MAX];
 	size_t len = 0;
@@ -51,8 +66,8 @@ static json_object *ask(int fd, const char *name, const char *request, int file,
 	snprintf(line, sizeof(line), "{\"request\":\"%s\"}\n", request);
 	send_fds(fd, line, strlen(line), &file, file >= 0, 0);
 
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	while (len < sizeof(line) - 1 && recv_fd(fd, line + len, 1, &passed_fd, 0) == 1 && line[len] != '\n')
+	while (len < sizeof(line) - 1 && wait_readable(fd, end) &&
+	       recv_fd(fd, line + len, 1, &passed_fd, MSG_DONTWAIT) == 1 && line[len] != '\n')
 		len++;
 	if (line[len] == '\n') {
 		line[len] = '\0';
@@ -149,7 +164,10 @@ static bool wait_gone(int fd, double seconds)
 	return false;
 }
 
-/* SIGKILL for one that does not even answer. */
+/*
+ * SIGKILL for one that does not end, whatever it answers: it may be one that its guest
+ * has taken over.
+ */
 int cmd_kill(struct run_config *cfg)
 {
 	const char *name = cfg->args[0];
@@ -158,17 +176,23 @@ int cmd_kill(struct run_config *cfg)
 	json_object *reply;
 	struct err err;
 	bool gone;
-	int fd = control_connect(name, &err);
+	int fd = control_connect(name, &err), process = -1;
 
 	if (fd < 0)
 		return fail(EXIT_FAIL, "%s", err.text);
+	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) && cred.pid > 0)
+		process = pidfd_open(cred.pid, 0);
+	if (process < 0) {
+		/* it has ended since */
+		close(fd);
+		return 0;
+	}
 	reply = ask(fd, name, "kill", -1, KILL_SECONDS, &err);
 	json_object_put(reply);
-	gone = wait_gone(fd, reply ? KILL_SECONDS : 0.1);
-	if (!gone && !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) && cred.pid > 0) {
-		kill(cred.pid, SIGKILL);
-		gone = wait_gone(fd, KILL_SECONDS);
-	}
+	gone = wait_readable(process, now_ms() + (reply ? KILL_SECONDS * 1000 : 100));
+	if (!gone && !pidfd_send_signal(process, SIGKILL, NULL, 0))
+		gone = wait_readable(process, now_ms() + KILL_SECONDS * 1000);
+	close(process);
 	close(fd);
 	return gone ? 0 : fail(EXIT_FAIL, "%s (process %d) does not end; see the kernel log (dmesg)",
 			       name, cred.pid);

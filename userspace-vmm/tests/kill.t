@@ -1,0 +1,50 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# keel kill ends a machine that its guest has taken over, whatever it answers. The
+# machine is socat, which is none: it says that it ends and goes on, or never comes to
+# the end of a sentence.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+keel=${KEEL:-$here/../../build/userspace-vmm/keel}
+if ! command -v socat >/dev/null; then
+	echo '1..0 # SKIP socat is not installed'
+	exit 0
+fi
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' INT TERM HUP
+# Root's have a directory that no variable moves.
+name=liar-$$ XDG_RUNTIME_DIR=$tmp
+export XDG_RUNTIME_DIR
+dir=/run/keel
+[ "$(id -u)" = 0 ] || dir=$tmp/keel
+[ -d "$dir" ] || mkdir -m 700 "$dir"
+n=0 bad=0
+
+# kills ANSWER WHAT: ANSWER is a shell command
+kills()
+{
+	socat "UNIX-LISTEN:$dir/$name.sock,fork" "SYSTEM:$1" 2>/dev/null &
+	pid=$!
+	until [ -S "$dir/$name.sock" ]; do
+		sleep 0.1
+	done
+	timeout 60 "$keel" kill "$name"
+	status=$?
+	n=$((n + 1))
+	if [ $status = 0 ] && ! kill -0 $pid 2>/dev/null; then
+		echo "ok $n - $2"
+	else
+		bad=1
+		echo "not ok $n - $2: status $status"
+		kill -9 $pid
+	fi
+	wait $pid 2>/dev/null
+	rm -f "$dir/$name.sock"
+}
+
+kills 'read request; echo {}; sleep 60' 'one that says it ends, and does not'
+kills 'while printf x; do sleep 2; done' 'one that never ends its answer'
+echo "1..$n"
+exit $bad
