@@ -88,7 +88,6 @@ int daemon_start(struct daemon *d, char *const argv[], const int *fds,
 	d->log = open_log();
 	if (d->log < 0)
 		return err_sys(err, "cannot start %s", argv[0]);
-	signal(SIGCHLD, SIG_DFL);	/* ignored, none of them would ever be told of */
 	d->pid = fork();
 	if (!d->pid) {
 		child(d, argv, fds, count, parent);
@@ -120,11 +119,11 @@ static void gone(struct daemon *d)
 	close(d->pid_fd);
 }
 
-/* What it printed at last; it has the same offset as we. */
+/* What it printed at last; it has the same offset as we. If all is full nobody knows. */
 static void last_line(struct daemon *d, char *line, size_t size)
 {
 	off_t end = lseek(d->log, 0, SEEK_CUR), from = end < (off_t)size ? 0 : end - (off_t)size + 1;
-	ssize_t n = pread(d->log, line, end - from, from);
+	ssize_t n = end < LOG_SIZE ? pread(d->log, line, end - from, from) : 0;
 	char *newline;
 
 	while (n > 0 && line[n - 1] == '\n')

@@ -9,12 +9,18 @@
 
 #include "keel.h"
 
-/** one_line() - control characters, in a file's name for instance, must not act on a terminal */
+/**
+ * one_line() - control characters, in a file's name for instance, must not act on a terminal
+ *
+ * Nor those of U+0080 to U+009F, which in UTF-8 begin with 0xc2.
+ */
 void one_line(char *text)
 {
-	for (; *text; text++) {
-		if ((unsigned char)*text < ' ' || *text == 0x7f)
-			*text = '?';
+	unsigned char *p;
+
+	for (p = (unsigned char *)text; *p; p++) {
+		if (*p < ' ' || *p == 0x7f || (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0))
+			*p = '?';
 	}
 }
 

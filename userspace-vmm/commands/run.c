@@ -106,6 +106,7 @@ int cmd_run(struct run_config *cfg)
 	unsigned int i;
 	pid_t pid;
 
+	signal(SIGCHLD, SIG_DFL);	/* ignored, no process could be waited for */
 	if (cfg->restore && snapshot_open(cfg, &err) < 0)
 		return fail(EXIT_FAIL, "%s", err.text);
 	if (cfg->rootfs && rootfs_prepare(cfg, &err) < 0)
