@@ -180,12 +180,12 @@ int cmd_kill(struct run_config *cfg)
 
 	if (fd < 0)
 		return fail(EXIT_FAIL, "%s", err.text);
-	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) && cred.pid > 0)
+	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
 		process = pidfd_open(cred.pid, 0);
 	if (process < 0) {
-		/* it has ended since */
 		close(fd);
-		return 0;
+		return errno == ESRCH ? 0 :	/* it has ended since */
+		       fail(EXIT_FAIL, "%s: cannot get hold of its process: %s", name, strerror(errno));
 	}
 	reply = ask(fd, name, "kill", -1, KILL_SECONDS, &err);
 	json_object_put(reply);
