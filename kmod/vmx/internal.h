@@ -237,7 +237,6 @@ static inline void vmx_off(void)
 	(void)vmx_insn("vmxoff");
 }
 
-/* SDM "INVEPT", "INVVPID": 128-bit descriptors. */
 /* SDM vol. 3 "Caching Translation Information": EP4TA, which tags translations. */
 static inline unsigned long vmx_ept_tag(u64 eptp)
 {
@@ -245,6 +244,8 @@ static inline unsigned long vmx_ept_tag(u64 eptp)
 }
 
 /*
+ * SDM "INVEPT", "INVVPID": 128-bit descriptors.
+ *
  * INVEPT drops, of every VPID, what came through that EPTP, too. The TLB model does not
  * count on that: keel never executes it without INVVPID.
  */
@@ -264,7 +265,6 @@ static inline bool vmx_invept(unsigned long type, u64 eptp)
 static inline bool vmx_invvpid(unsigned long type, u16 vpid)
 {
 	const u64 desc[2] = { vpid, 0 };
-
 	bool ok = vmx_insn("invvpid %[desc], %[type]",
 			   [desc] "m" (desc), [type] "r" (type));
 
