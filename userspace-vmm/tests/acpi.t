@@ -36,7 +36,7 @@ result $? 'DSDT has the serial port'
 grep -q '_S5' DSDT.dsl
 result $? 'DSDT has S5'
 grep -q 'PNP0A03' DSDT.dsl &&
-	grep -q "$(sed -n 's/^#define PCI_WINDOW 0x\([0-9a-f]*\)ULL/0x\1/p' "$here/../pci.h" | tr a-f A-F | sed 's/^0X/0x/')" DSDT.dsl
+	grep -q "$(sed -n 's/^#define PCI_WINDOW 0x\([0-9a-f]*\)ULL/0x\1/p' "$here/../devices/pci.h" | tr a-f A-F | sed 's/^0X/0x/')" DSDT.dsl
 result $? 'DSDT has the window for BARs, where pci.h says'
 cat FACP.dsl >log
 grep -q 'Control Method Power Button (V1) : 0' FACP.dsl
