@@ -552,6 +552,8 @@ static void test_refused(const char *dir)
 	refuses(net_create, "tap=keelnone", "no such device; type: sudo ip tuntap add keelnone mode tap");
 	refuses(net_create, "user,forward=abc", "forward=abc: give HOSTPORT:GUESTPORT");
 	refuses(net_create, "user,forward=70000:80", "forward=70000:80: give");
+	refuses(net_create, "user,forward=+80:80", "forward=+80:80: give");
+	refuses(net_create, "user,forward=4294967376:80", "forward=4294967376:80: give");
 	refuses(net_create, "user,forward=80:80x", "forward=80:80x: give");
 	ok(!bind(listener, (struct sockaddr *)&addr, len) && !listen(listener, 1) &&
 	   !getsockname(listener, (struct sockaddr *)&addr, &len), "a port is taken");

@@ -175,7 +175,8 @@ static int check_forward(const char *value, struct err *err)
 	int fd, ret, one = 1;
 	char rest;
 
-	if (sscanf(value, "%u:%u%c", &host, &guest, &rest) != 2 || !host || host > 65535 ||
+	if (value[strspn(value, "0123456789:")] ||
+	    sscanf(value, "%5u:%5u%c", &host, &guest, &rest) != 2 || !host || host > 65535 ||
 	    !guest || guest > 65535)
 		return err_set(err, "--net user,forward=%s: give HOSTPORT:GUESTPORT, for instance 8080:80",
 			       value);
