@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
+#include <termios.h>
+#include <unistd.h>
 
 #include "keel.h"
 
@@ -82,6 +84,8 @@ bool fail_to_syslog;
  */
 int fail(int status, const char *fmt, ...)
 {
+	const char *before = "", *after = "\n";
+	struct termios term;
 	struct err err;
 	va_list ap;
 
@@ -90,8 +94,13 @@ int fail(int status, const char *fmt, ...)
 	va_end(ap);
 	if (fail_to_syslog)
 		syslog(LOG_ERR, "%s: %s", command_name, err.text);
-	fprintf(stderr, "keel%s%s: %s\n", *command_name ? " " : "", command_name,
-		err.text);
+	/* A terminal in raw mode, with the cursor where the guest left it. */
+	if (!tcgetattr(STDERR_FILENO, &term) && !(term.c_oflag & OPOST)) {
+		before = "\r\n";
+		after = "\r\n";
+	}
+	fprintf(stderr, "%skeel%s%s: %s%s", before, *command_name ? " " : "", command_name,
+		err.text, after);
 	return status;
 }
 

@@ -534,9 +534,8 @@ static int run_threads(struct machine *m, int signal_fd, struct err *err)
 		/* Freeing what such a thread still uses would be worse. */
 		console_close(&m->console);
 		if (atomic_load(&m->end) == END_ERROR)
-			fprintf(stderr, "keel run: %s\n", m->failure.text);
-		fprintf(stderr, "keel run: %s\n", stop_err.text);
-		_exit(EXIT_FAIL);
+			fail(0, "%s", m->failure.text);
+		_exit(fail(EXIT_FAIL, "%s", stop_err.text));
 	}
 	return ret;
 }

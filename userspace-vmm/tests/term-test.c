@@ -62,6 +62,15 @@ static void end_by_kill(void)
 	raise(SIGKILL);
 }
 
+static void end_with_words(void)
+{
+	dup2(slave, STDERR_FILENO);
+	fail(0, "raw");
+	term_restore();
+	fail(0, "not raw");
+	_exit(0);
+}
+
 static void end_after_suspend(void)
 {
 	term_suspend();
@@ -127,6 +136,8 @@ static void try_end(const char *name, void (*end)(void), int want)
 int main(void)
 {
 	struct err err;
+	char said[128];
+	ssize_t n;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	signal(SIGALRM, SIG_DFL);
@@ -142,6 +153,10 @@ int main(void)
 	try_end("abort()", end_by_abort, W_EXITCODE(0, SIGABRT));
 	try_end("SIGSEGV", end_by_segv, W_EXITCODE(0, SIGSEGV));
 	try_end("SIGKILL", end_by_kill, W_EXITCODE(0, SIGKILL));
+	try_end("with words", end_with_words, 0);
+	n = read(master, said, sizeof(said) - 1);
+	said[n > 0 ? n : 0] = '\0';
+	ok(!strcmp(said, "\r\nkeel: raw\r\nkeel: not raw\r\n"), "words begin and end lines of their own");
 	try_end("suspended and resumed", end_after_suspend, 0);
 	ok(term_raw(-1, &err) < 0, "not a terminal: %s", err.text);
 	return tap_done();
