@@ -304,25 +304,33 @@ static int do_console(struct machine *m, struct err *err)
 	return err_set(err, "the serial port goes elsewhere: --serial said so");
 }
 
-/* A machine that was running runs on, whether or not it worked. */
-static int do_snapshot(struct machine *m, struct err *err)
+static int check_kept(struct machine *m, struct err *err)
 {
-	bool paused = m->paused;
 	struct virtio_device *dev;
-	struct err resume_err;
-	int ret;
 
-	if (m->control.file < 0)
-		return err_set(err, "the request brings no file");
 	for (dev = m->virtio.first; dev; dev = dev->next) {
 		if (dev->lost)
 			return err_set(err, "the %s cannot be kept in a file: %s", dev->ops->name,
 				       dev->lost);
 	}
-	if (machine_pause(m, err) < 0)
+	return 0;
+}
+
+/* A machine that was running runs on, whether or not it worked. */
+static int do_snapshot(struct machine *m, struct err *err)
+{
+	bool paused = m->paused;
+	struct err resume_err;
+	int ret;
+
+	if (m->control.file < 0)
+		return err_set(err, "the request brings no file");
+	if (check_kept(m, err) < 0 || machine_pause(m, err) < 0)
 		return -1;
 	virtio_pause_all(&m->virtio);
-	ret = snapshot_save(m, m->control.file, err);
+	ret = check_kept(m, err);	/* who was to stop may not have answered */
+	if (!ret)
+		ret = snapshot_save(m, m->control.file, err);
 	virtio_resume_all(&m->virtio);
 	if (!paused && machine_resume(m, &resume_err) < 0)
 		machine_fail(m, &resume_err);

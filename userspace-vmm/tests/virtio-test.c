@@ -17,6 +17,7 @@
 #include "daemon.h"
 #include "driver.h"
 #include "tap.h"
+#include "vhost.h"
 
 #define QUEUE_SIZE 64
 #define NEEDS_RESET VIRTIO_CONFIG_S_NEEDS_RESET
@@ -373,11 +374,22 @@ static bool one_ended(void)
 	return false;
 }
 
+/* Of those that this thread has started. */
+static bool signal_daemon(int sig)
+{
+	FILE *children = fopen("/proc/thread-self/children", "re");
+	int pid = 0;
+	bool done = children && fscanf(children, "%d", &pid) == 1 && !kill(pid, sig);
+
+	if (children)
+		fclose(children);
+	return done;
+}
+
 static void test_overlay(const char *dir)
 {
-	FILE *children;
+	const struct timeval patience = { .tv_usec = 300000 };
 	char arg[300];
-	int pid = 0;
 
 	if (access("/usr/bin/qemu-storage-daemon", X_OK)) {
 		ok(true, "an overlay # SKIP qemu-storage-daemon is not installed");
@@ -390,10 +402,7 @@ static void test_overlay(const char *dir)
 	test_disk("overlay");
 	is(driver_start(&d, QUEUE_SIZE, 0), 15, "the driver starts again");
 	is(request(VIRTIO_BLK_T_IN, 15, 512), VIRTIO_BLK_S_OK, "and works");
-	children = fopen("/proc/thread-self/children", "re");
-	ok(children && fscanf(children, "%d", &pid) == 1 && !kill(pid, SIGKILL),
-	   "the daemon dies");
-	fclose(children);
+	ok(signal_daemon(SIGKILL), "the daemon dies");
 	ok(!driver_wait(&d, 0, 0x7777) && (status() & NEEDS_RESET), "the device wants a reset");
 	ok(one_ended() && strstr(err.text, "qemu-storage-daemon has ended (signal 9, Killed), and --disk /"),
 	   "and it is said: %s", err.text);
@@ -401,6 +410,19 @@ static void test_overlay(const char *dir)
 	ok(driver_start(&d, QUEUE_SIZE, 0) & NEEDS_RESET, "and does not come back");
 	driver_end(&d);
 	ok(access(arg, F_OK), "nothing is left");
+
+	begin(blk_create, arg);
+	setsockopt(((struct vhost *)d.host.first)->fd, SOL_SOCKET, SO_RCVTIMEO, &patience,
+		   sizeof(patience));
+	is(driver_start(&d, QUEUE_SIZE, 0), 15, "another one");
+	ok(signal_daemon(SIGSTOP), "it hangs");
+	virtio_pause_all(&d.host);
+	ok(strstr(d.host.first->lost, "does not answer"), "what it has done is not known");
+	virtio_resume_all(&d.host);
+	ok(status() & NEEDS_RESET, "the device wants a reset");
+	ok(signal_daemon(SIGCONT), "it answers, too late");
+	ok(driver_start(&d, QUEUE_SIZE, 0) & NEEDS_RESET, "and is not asked again");
+	driver_end(&d);
 }
 
 /* Return: the error of a request to a file system; what follows its head is in data. */

@@ -2,6 +2,7 @@
 /*
  * Hand a device's queues to who serves them.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -50,7 +51,20 @@ int vhost_open(struct vhost *v, const char *path, struct err *err)
 
 static int call(struct vhost *v, unsigned long request, void *arg)
 {
-	return v->user ? vhost_user_call(v, request, arg) : ioctl(v->fd, request, arg);
+	int ret;
+
+	if (!v->user)
+		return ioctl(v->fd, request, arg);
+	if (v->hung)
+		return -1;
+	ret = vhost_user_call(v, request, arg);
+	v->hung = ret < 0 && errno == EAGAIN;
+	if (v->hung) {
+		v->dev.lost = "what serves it does not answer";
+		fail(0, "%s does not answer, and %s is dead until the machine is started again",
+		     v->daemon.name, v->daemon.serves);
+	}
+	return ret;
 }
 
 static int set_memory(struct vhost *v)

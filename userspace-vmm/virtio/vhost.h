@@ -17,6 +17,7 @@
  * @queues: how many are served, from the first one on
  * @offered: features
  * @user: it is a daemon
+ * @hung: which has not answered, and is not asked any more
  * @error: eventfd: the kernel has found a queue broken; -1: none
  */
 struct vhost {
@@ -25,6 +26,7 @@ struct vhost {
 	unsigned int queues;
 	u64 offered;
 	bool user;
+	bool hung;
 	struct daemon daemon;
 	int error;
 };
