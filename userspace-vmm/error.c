@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Errors as one line of text, carried up to main(), and what prints them.
+ * Errors as one line of text, carried up to main(), and what prints them. What was
+ * typed, read strictly.
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
 #include <termios.h>
@@ -110,4 +112,19 @@ int finish_output(void)
 	if (ferror(stdout) | fflush(stdout))
 		return fail(EXIT_FAIL, "cannot write: %s", strerror(errno));
 	return 0;
+}
+
+/**
+ * whole_number() - a number in decimal digits, without sign or blanks
+ * @n: filled
+ *
+ * Return: false if it is something else, or does not fit.
+ */
+bool whole_number(const char *text, u64 *n)
+{
+	if (!*text || text[strspn(text, "0123456789")])
+		return false;
+	errno = 0;
+	*n = strtoull(text, NULL, 10);
+	return !errno;
 }

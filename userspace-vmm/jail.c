@@ -396,17 +396,15 @@ void jail_thread(enum jail_thread kind)
 /* Without the name service: a static binary has none. */
 static int find_user(const char *name, struct err *err)
 {
-	unsigned long number;
 	struct passwd *p;
-	char *end;
+	u64 number;
 	FILE *f;
 
 	jail.uid = DYNAMIC_UID + getpid();
 	jail.gid = jail.uid;
 	if (!name)
 		return 0;
-	number = strtoul(name, &end, 10);
-	if (*end || end == name || number >= (uid_t)-1) {
+	if (!whole_number(name, &number) || number >= (uid_t)-1) {
 		f = fopen("/etc/passwd", "re");
 		while (f && (p = fgetpwent(f)) && strcmp(p->pw_name, name))
 			;

@@ -43,6 +43,7 @@ struct err {
 int err_set(struct err *err, const char *fmt, ...) __printf(2, 3);
 int err_vset(struct err *err, const char *fmt, va_list ap) __printf(2, 0);
 void one_line(char *text);
+bool whole_number(const char *text, u64 *n);
 int err_sys(struct err *err, const char *fmt, ...) __printf(2, 3);
 
 /* The exit status of the command. Documented in keel-run(1) and --help. */

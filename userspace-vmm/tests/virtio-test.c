@@ -499,6 +499,8 @@ static void test_balloon(void)
 	   d.ram.host[0x125000] == 0x77, "whole pages are given back");
 	driver_end(&d);
 	ok(balloon_create(&d.host, "2", &err) < 0, "all of the memory is too much");
+	ok(balloon_create(&d.host, "+1", &err) < 0 &&
+	   balloon_create(&d.host, "-18446744073709551615", &err) < 0, "signs are none");
 }
 
 static void test_console(const char *dir)

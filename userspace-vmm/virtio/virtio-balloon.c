@@ -3,7 +3,6 @@
  * Memory that the guest gives back (virtio 1.2, section 5.5): what it is asked
  * for, and what it reports to be free.
  */
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <linux/virtio_balloon.h>
 
@@ -84,10 +83,8 @@ int balloon_create(struct virtio_host *host, const char *arg, struct err *err)
 {
 	struct balloon *b;
 	u64 mib;
-	char *end;
 
-	mib = strtoull(arg, &end, 10);
-	if (*end || end == arg || mib >= host->ram->size / MIB)
+	if (!whole_number(arg, &mib) || mib >= host->ram->size / MIB)
 		return err_set(err, "--balloon %s: give a number of MiB, less than --mem; 0 for what is free only",
 			       arg);
 	b = virtio_add(host, &ops, err);

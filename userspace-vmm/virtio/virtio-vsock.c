@@ -3,7 +3,6 @@
  * Sockets between host and guest (virtio 1.2, section 5.10), by vhost-vsock.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <linux/virtio_vsock.h>
 
@@ -64,11 +63,9 @@ int vsock_create(struct virtio_host *host, const char *arg, struct err *err)
 {
 	struct vsock *s;
 	u64 cid;
-	char *end;
 
 	/* 0 to 2 are the hypervisor, the machine itself and the host. */
-	cid = strtoull(arg, &end, 10);
-	if (*end || end == arg || cid < 3 || cid > 0xfffffffe)
+	if (!whole_number(arg, &cid) || cid < 3 || cid > 0xfffffffe)
 		return err_set(err, "--vsock %s: give a number from 3 on, one for each machine",
 			       arg);
 	s = vhost_add(host, &ops, err);
