@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* x87, SSE and AVX state: the guest's own, whatever exits and others do to it. */
 
-#include <sched.h>
 
 #include "lib/test.h"
 
@@ -165,12 +164,9 @@ TEST(two_vcpus)
 {
 	struct vm *vm = vm_create(0);
 	struct vcpu *a = vcpu_create(vm), *b = vcpu_create(vm);
-	cpu_set_t one;
 
 	/* On one CPU they have to share its registers. */
-	CPU_ZERO(&one);
-	CPU_SET(0, &one);
-	sched_setaffinity(0, sizeof(one), &one);
+	on_cpu(0);
 	vcpu_set_long_arg(a, (void (*)(void))guest_sse_pair, 0);
 	vcpu_set_long_arg(b, (void (*)(void))guest_sse_pair, 1);
 	vcpu_start_fn(a, run_syncs);
@@ -376,7 +372,6 @@ TEST(avx512)
 	static struct avx512 host, back;
 	struct kvm_sregs s;
 	u32 a, b, c, d;
-	cpu_set_t one;
 
 	guest_cpuid(7, 0, &a, &b, &c, &d);
 	if (!(b & EBX7_AVX512F))
@@ -384,9 +379,7 @@ TEST(avx512)
 	guest_cpuid(1, 0, &a, &b, &c, &d);
 	if (!(c & 1U << 27) || (xgetbv() & XCR0_AVX512) != XCR0_AVX512)
 		SKIP(return, "the host's kernel has AVX-512 off");
-	CPU_ZERO(&one);
-	CPU_SET(0, &one);
-	sched_setaffinity(0, sizeof(one), &one);
+	on_cpu(0);
 	for (int i = 0; i < 2; i++) {
 		struct vcpu *vcpu = vcpu_create(vm);
 

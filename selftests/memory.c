@@ -401,16 +401,6 @@ TEST(dontneed)
 	}
 }
 
-static void on_cpu(int cpu)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	if (sched_setaffinity(0, sizeof(one), &one))
-		fail("CPU %d: %s", cpu, strerror(errno));
-}
-
 /* What a vCPU left behind in a CPU's TLB must not be there when it comes back. */
 TEST(changes_while_on_another_cpu)
 {

@@ -6,7 +6,6 @@
 
 #include <asm/kvm_para.h>
 #include <linux/kvm_para.h>
-#include <sched.h>
 #include <time.h>
 
 #include "lib/test.h"
@@ -294,12 +293,9 @@ TEST(steal_time)
 	struct vcpu *vcpu = vcpu_create(vm);
 	u64 before, stolen;
 	pthread_t thread;
-	cpu_set_t one;
 
 	/* both on one CPU */
-	CPU_ZERO(&one);
-	CPU_SET(0, &one);
-	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+	on_cpu(0);
 	tsc_limit = 20000ULL * sys_ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
 	vcpu_set_long(vcpu, guest_is_robbed);
 	ASSERT_EQ(1, guest_run_sync(vcpu));
@@ -402,12 +398,9 @@ TEST(tlb_flush)
 	struct vcpu *vcpu = vcpu_create(vm);
 	u64 before, plain;
 	pthread_t thread;
-	cpu_set_t one;
 	void *asked;
 
-	CPU_ZERO(&one);
-	CPU_SET(0, &one);
-	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+	on_cpu(0);
 	tsc_limit = 20000ULL * sys_ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
 	*(u32 *)low(vm, GPA_SCRATCH) = 1;
 	*(u32 *)low(vm, GPA_SCRATCH + PAGE_SIZE) = 2;

@@ -36,6 +36,16 @@ void fail(const char *fmt, ...)
 	_exit(1);
 }
 
+void on_cpu(int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	if (sched_setaffinity(0, sizeof(one), &one))
+		fail("CPU %d: %s", cpu, strerror(errno));
+}
+
 int dev_open(void)
 {
 	int fd = open(keel_device, O_RDWR | O_CLOEXEC);

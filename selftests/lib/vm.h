@@ -132,6 +132,7 @@ extern unsigned int keel_scale;	/* of loops that are heavy under an emulator */
 
 __attribute__((format(printf, 1, 2), noreturn)) void fail(const char *fmt, ...);
 
+void on_cpu(int cpu);	/* this thread, and those that it starts, only there */
 int dev_open(void);
 bool dev_is_kvm(void);		/* stock KVM, by the path's last component */
 bool host_is_amd(void);
