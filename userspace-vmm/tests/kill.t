@@ -22,14 +22,20 @@ dir=/run/keel
 [ -d "$dir" ] || mkdir -m 700 "$dir"
 n=0 bad=0
 
-# kills ANSWER WHAT: ANSWER is a shell command
-kills()
+# start ANSWER: a shell command
+start()
 {
 	socat "UNIX-LISTEN:$dir/$name.sock,fork" "SYSTEM:$1" 2>/dev/null &
 	pid=$!
 	until [ -S "$dir/$name.sock" ]; do
 		sleep 0.1
 	done
+}
+
+# kills ANSWER WHAT
+kills()
+{
+	start "$1"
 	timeout 60 "$keel" kill "$name"
 	status=$?
 	n=$((n + 1))
@@ -46,5 +52,25 @@ kills()
 
 kills 'read request; echo {}; sleep 60' 'one that says it ends, and does not'
 kills 'while printf x; do sleep 2; done' 'one that never ends its answer'
+
+# In another PID namespace the number of its process is 0.
+n=$((n + 1))
+if ! unshare --pid --fork true 2>/dev/null; then
+	echo "ok $n - one whose process is out of sight # SKIP no PID namespace can be made here"
+else
+	start 'read request; echo {}'
+	unshare --pid --fork "$keel" kill "$name" 2>"$tmp/err"
+	status=$?
+	if [ $status = 1 ] && [ "$(wc -l <"$tmp/err")" = 1 ] && grep -q 'cannot get hold of its process: ' "$tmp/err"; then
+		echo "ok $n - one whose process is out of sight"
+	else
+		bad=1
+		echo "not ok $n - one whose process is out of sight: status $status"
+		sed 's/^/# /' "$tmp/err"
+	fi
+	kill -9 $pid
+	wait $pid 2>/dev/null
+	rm -f "$dir/$name.sock"
+fi
 echo "1..$n"
 exit $bad

@@ -15,6 +15,7 @@
 #include <linux/virtio_blk.h>
 
 #include "daemon.h"
+#include "disk.h"
 #include "driver.h"
 #include "tap.h"
 #include "vhost.h"
@@ -566,6 +567,22 @@ static void refuses(int (*create)(struct virtio_host *host, const char *arg, str
 	driver_end(&d);
 }
 
+/* To wait for a FIFO is not what a disk is opened for, but neither is EAGAIN later. */
+static void test_flags(const char *dir)
+{
+	char path[300];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/disk", dir);
+	make_file(path);
+	fd = disk_open(path, false, &err);
+	is(fcntl(fd, F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDWR, "a disk is opened to write, and to wait");
+	close(fd);
+	fd = disk_open(path, true, &err);
+	is(fcntl(fd, F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDONLY, "or to read");
+	close(fd);
+}
+
 static void test_refused(const char *dir)
 {
 	struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -605,6 +622,7 @@ int main(void)
 	test_balloon();
 	test_console(dir);
 	test_ended();
+	test_flags(dir);
 	test_refused(dir);
 	return tap_done();
 }
