@@ -19,7 +19,7 @@
 #include "vhost.h"
 
 #define QUEUES 2	/* for what is urgent, and for the rest */
-#define PROGRAM "/usr/lib/qemu/virtiofsd"	/* of Debian 12; others have it in PATH */
+#define PROGRAM "/usr/lib/qemu/virtiofsd"	/* QEMU's, of Debian 12; the one in Rust is in PATH */
 #define PLACE "/tmp"	/* where the daemon sees the directory */
 
 struct fs {
@@ -141,7 +141,7 @@ int fs_create(struct virtio_host *host, const char *arg, struct err *err)
 	char socket[24];
 	char *const argv[] = {
 		access(PROGRAM, X_OK) ? "virtiofsd" : PROGRAM, "-f",
-		"-o", "source=" PLACE ",xattr,log_level=warn", socket, NULL,
+		"-o", "source=" PLACE ",xattr", socket, NULL,	/* known to both of them */
 	};
 	int listener;
 
