@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=sh disable=SC2154
-# Tests that are scripts count here (clients/lib.sh, too). And what module.sh, refuse.sh and
+# Tests that are scripts count here (clients/lib.sh and userspace-vmm/tests/*.t, too). And what module.sh, refuse.sh and
 # power.sh have in common: the module's file ($ko), a VM in the background. They set
 # $dir, and may set $ko; plain sh as in busybox.
 
@@ -32,6 +32,16 @@ check()
 	tap_name=$1
 	shift
 	if "$@"; then ok "$tap_name"; else not_ok "$tap_name"; fi
+}
+
+# result STATUS NAME [FILE...]: one test; if it failed the ends of the files tell of it
+result()
+{
+	tap_status=$1 tap_name=$2
+	shift 2
+	[ "$tap_status" != 0 ] || { ok "$tap_name"; return; }
+	not_ok "$tap_name"
+	[ $# = 0 ] || tail -n 20 "$@" | cut -c1-300 | sed 's/^/# /'
 }
 
 bail()

@@ -11,7 +11,8 @@ keel=${KEEL:-$here/../../build/userspace-vmm/keel}
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' INT TERM HUP
-n=0 bad=0
+# shellcheck source=selftests/tap.sh
+. "$here/../../selftests/tap.sh"
 
 # All that is started here starts in an empty directory and inherits a lock: the
 # end of the file looks at both.
@@ -31,29 +32,16 @@ check()
 	want=$1 pattern=$2 what=$3
 	shift 3
 	timeout 20 "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
-	status=$?
-	n=$((n + 1))
-	if [ $status = "$want" ] && [ "$(wc -l <"$tmp/err")" = 1 ] &&
-	   [ ! -s "$tmp/out" ] && grep -qE "$pattern" "$tmp/err"; then
-		echo "ok $n - $what"
-	else
-		bad=1
-		echo "not ok $n - $what"
-		echo "# status $status, want $want and /$pattern/"
-		head -n 5 "$tmp/err" "$tmp/out" | cut -c1-300 | sed 's/^/# /'
-	fi
+	echo "status $?, want $want and /$pattern/" >"$tmp/status"
+	grep -q "^status $want," "$tmp/status" && [ "$(wc -l <"$tmp/err")" = 1 ] &&
+		[ ! -s "$tmp/out" ] && grep -qE "$pattern" "$tmp/err"
+	result $? "$what" "$tmp/status" "$tmp/err" "$tmp/out"
 }
 
 says()
 {
-	n=$((n + 1))
-	if "$keel" $1 >"$tmp/out" 2>"$tmp/err" && [ ! -s "$tmp/err" ] &&
-	   grep -qE "$2" "$tmp/out"; then
-		echo "ok $n - keel $1"
-	else
-		bad=1
-		echo "not ok $n - keel $1"
-	fi
+	"$keel" $1 >"$tmp/out" 2>"$tmp/err" && [ ! -s "$tmp/err" ] && grep -qE "$2" "$tmp/out"
+	result $? "keel $1"
 }
 
 run="$keel run"
@@ -247,8 +235,7 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null &&
 	check 1 'type: sudo usermod -aG daemon' 'device of a group' \
 		$nobody "$tmp/keel" run --kernel "$tmp/good" --device "$tmp/node"
 else
-	n=$((n + 1))
-	echo "ok $n - no permission # SKIP not root, or no setpriv or mknod"
+	skip 'no permission' 'not root, or no setpriv or mknod'
 fi
 
 says --help '^Usage: keel COMMAND'
@@ -259,15 +246,9 @@ check 1 'cannot write' 'help that cannot be written' sh -c "'$keel' --help >/dev
 check 1 'cannot write' 'help to nowhere' sh -c "'$keel' --help >&-"
 check 1 'cannot write' 'doctor that cannot write' sh -c "'$keel' doctor >/dev/full"
 
-n=$((n + 1))
 exec 9>&-
-if [ -z "$(ls -A .)" ] && flock -w 2 "$tmp/lock" true; then
-	echo "ok $n - no file and no process is left behind"
-else
-	bad=1
-	echo "not ok $n - no file and no process is left behind"
-	# shellcheck disable=SC2012 # for a person
-	ls -A . | sed 's/^/# /'
-fi
-echo "1..$n"
-exit $bad
+[ -z "$(ls -A .)" ] && flock -w 2 "$tmp/lock" true
+result $? 'no file and no process is left behind'
+# shellcheck disable=SC2012 # for a person
+ls -A . | sed 's/^/# /'
+end

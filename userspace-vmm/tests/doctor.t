@@ -7,7 +7,8 @@ keel=${KEEL:-$here/../../build/userspace-vmm/keel}
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' INT TERM HUP
-n=0 bad=0
+# shellcheck source=selftests/tap.sh
+. "$here/../../selftests/tap.sh"
 
 # A machine that has all; the tests then break one thing each.
 machine()
@@ -33,15 +34,8 @@ machine()
 says()
 {
 	"$keel" doctor --root "$tmp/m" >"$tmp/out" 2>&1
-	status=$?
-	n=$((n + 1))
-	if grep -qE "$1" "$tmp/out" && [ $status = 1 ]; then
-		echo "ok $n - $2"
-	else
-		bad=1
-		echo "not ok $n - $2"
-		sed 's/^/# /' "$tmp/out"
-	fi
+	[ $? = 1 ] && grep -qE "$1" "$tmp/out"
+	result $? "$2" "$tmp/out"
 }
 
 # msr INDEX VALUE: a file that reads like /dev/cpu/0/msr
@@ -161,22 +155,15 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null &&
 	says '^FAIL +device node .*permission denied; run it as root' 'nor for a group'
 	keel=$root
 else
-	n=$((n + 1))
-	echo "ok $n - no permission # SKIP not root, or no setpriv or mknod"
+	skip 'no permission' 'not root, or no setpriv or mknod'
 fi
 rm -rf "$tmp/m"
 mkdir "$tmp/m"
 says '^FAIL +cpu' 'nothing at all'
 
 machine amd
-n=$((n + 1))
-if "$keel" doctor --json --root "$tmp/m" |
-   perl -MJSON::PP -e 'local $/; my $j = decode_json(<STDIN>);
-	exit !(!$j->{ok} && @{$j->{checks}} >= 8 && $j->{checks}[0]{result} eq "pass")'; then
-	echo "ok $n - JSON"
-else
-	bad=1
-	echo "not ok $n - JSON"
-fi
-echo "1..$n"
-exit $bad
+"$keel" doctor --json --root "$tmp/m" |
+	perl -MJSON::PP -e 'local $/; my $j = decode_json(<STDIN>);
+		exit !(!$j->{ok} && @{$j->{checks}} >= 8 && $j->{checks}[0]{result} eq "pass")'
+result $? 'JSON'
+end

@@ -20,7 +20,8 @@ export XDG_RUNTIME_DIR
 dir=/run/keel
 [ "$(id -u)" = 0 ] || dir=$tmp/keel
 [ -d "$dir" ] || mkdir -m 700 "$dir"
-n=0 bad=0
+# shellcheck source=selftests/tap.sh
+. "$here/../../selftests/tap.sh"
 
 # start ANSWER: a shell command
 start()
@@ -36,16 +37,9 @@ start()
 kills()
 {
 	start "$1"
-	timeout 60 "$keel" kill "$name"
-	status=$?
-	n=$((n + 1))
-	if [ $status = 0 ] && ! kill -0 $pid 2>/dev/null; then
-		echo "ok $n - $2"
-	else
-		bad=1
-		echo "not ok $n - $2: status $status"
-		kill -9 $pid
-	fi
+	timeout 60 "$keel" kill "$name" && ! kill -0 $pid 2>/dev/null
+	result $? "$2"
+	kill -9 $pid 2>/dev/null
 	wait $pid 2>/dev/null
 	rm -f "$dir/$name.sock"
 }
@@ -54,23 +48,15 @@ kills 'read request; echo {}; sleep 60' 'one that says it ends, and does not'
 kills 'while printf x; do sleep 2; done' 'one that never ends its answer'
 
 # In another PID namespace the number of its process is 0.
-n=$((n + 1))
 if ! unshare --pid --fork true 2>/dev/null; then
-	echo "ok $n - one whose process is out of sight # SKIP no PID namespace can be made here"
+	skip 'one whose process is out of sight' 'no PID namespace can be made here'
 else
 	start 'read request; echo {}'
 	unshare --pid --fork "$keel" kill "$name" 2>"$tmp/err"
-	status=$?
-	if [ $status = 1 ] && [ "$(wc -l <"$tmp/err")" = 1 ] && grep -q 'cannot get hold of its process: ' "$tmp/err"; then
-		echo "ok $n - one whose process is out of sight"
-	else
-		bad=1
-		echo "not ok $n - one whose process is out of sight: status $status"
-		sed 's/^/# /' "$tmp/err"
-	fi
+	[ $? = 1 ] && [ "$(wc -l <"$tmp/err")" = 1 ] && grep -q 'cannot get hold of its process: ' "$tmp/err"
+	result $? 'one whose process is out of sight' "$tmp/err"
 	kill -9 $pid
 	wait $pid 2>/dev/null
 	rm -f "$dir/$name.sock"
 fi
-echo "1..$n"
-exit $bad
+end
