@@ -477,7 +477,8 @@ static int make_cgroup(const struct run_config *cfg, struct err *err)
 
 static sigset_t outside_signals(void)
 {
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGCHLD, SIGTTOU };
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGCHLD,
+				       SIGTSTP, SIGTTIN, SIGTTOU };
 	sigset_t set;
 	size_t i;
 
@@ -487,9 +488,25 @@ static sigset_t outside_signals(void)
 	return set;
 }
 
-/* The first process of its namespace: all others there end with it. */
+static void end_now(int sig)
+{
+	_exit(EXIT_SIGNAL_BASE + sig);
+}
+
+/*
+ * The first process of its namespace: all others there end with it. No signal ends it
+ * that it does not handle, nor can it stop: that is done from outside.
+ */
 static int first_process(sigset_t *mask, struct err *err)
 {
+	static const int ends[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(ends); i++) {
+		if (signal(ends[i], end_now) == SIG_IGN)
+			signal(ends[i], SIG_IGN);
+	}
+	signal(SIGTSTP, SIG_IGN);
 	sigprocmask(SIG_SETMASK, mask, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (*jail.cgroup && write_file(jail.cgroup, "cgroup.procs", "0") < 0)
@@ -540,6 +557,16 @@ pid_t jail_start(const struct run_config *cfg, struct err *err)
 	return pid ? pid : first_process(&old, err);
 }
 
+/* Both, as one job of the terminal's. */
+static void stop(pid_t pid, const struct termios *saved)
+{
+	kill(pid, SIGSTOP);
+	if (saved && tcgetpgrp(STDIN_FILENO) == getpgrp())
+		tcsetattr(STDIN_FILENO, TCSANOW, saved);
+	raise(SIGSTOP);
+	kill(pid, SIGCONT);
+}
+
 /**
  * jail_wait() - outside: wait for the machine, and clean up after it
  * @pid: the machine
@@ -556,7 +583,11 @@ int jail_wait(pid_t pid)
 	size_t i;
 
 	while (waitpid(pid, &status, WNOHANG) != pid) {
-		if (!sigwait(&set, &sig) && sig != SIGCHLD && sig != SIGTTOU)
+		if (sigwait(&set, &sig) || sig == SIGCHLD)
+			continue;
+		if (sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU)
+			stop(pid, tty ? &saved : NULL);
+		else
 			kill(pid, sig);
 	}
 	/* It may have been killed; who held the settings was killed with it. */
