@@ -5,9 +5,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
@@ -134,6 +136,20 @@ static void last_line(struct daemon *d, char *line, size_t size)
 		memmove(line, newline + 1, strlen(newline));
 }
 
+/* Kill it in a while. A kernel may keep it for ever all the same, but not us. */
+static void end(struct daemon *d, unsigned int patience_ms)
+{
+	static const struct timespec step = { .tv_nsec = STOP_STEP_MS * 1000000L };
+	unsigned int ms;
+
+	for (ms = 0; !waitpid(d->pid, NULL, WNOHANG) && ms < patience_ms + STOP_MS; ms += STOP_STEP_MS) {
+		if (ms >= patience_ms)
+			pidfd_send_signal(d->pid_fd, SIGKILL, NULL, 0);
+		nanosleep(&step, NULL);
+	}
+	gone(d);
+}
+
 /**
  * daemon_failed() - end a program that does not do its work
  * @d: the program
@@ -144,16 +160,30 @@ int daemon_failed(struct daemon *d, struct err *err)
 	struct err first = *err;
 	char line[300];
 
-	if (d->pid) {
-		pidfd_send_signal(d->pid_fd, SIGKILL, NULL, 0);
-		while (waitpid(d->pid, NULL, 0) < 0 && errno == EINTR)
-			;
-		gone(d);
-	}
+	if (d->pid)
+		end(d, 0);
 	last_line(d, line, sizeof(line));
 	close(d->log);
 	return err_set(err, "%s%s%s failed: %s", d->serves, *d->serves ? ": " : "", d->name,
 		       *line ? line : first.text);
+}
+
+/**
+ * daemon_ready() - wait for what a program says when it is ready
+ * @d: the program
+ * @fd: where it writes that, or its end
+ * @err: filled if it fails
+ */
+int daemon_ready(struct daemon *d, int fd, struct err *err)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int n = poll(&p, 1, START_SECONDS * 1000);
+	char byte;
+
+	if (n > 0 && read(fd, &byte, 1) == 1)
+		return 0;
+	err_set(err, n ? "it ends" : "it does not start");
+	return daemon_failed(d, err);
 }
 
 /**
@@ -163,8 +193,13 @@ int daemon_failed(struct daemon *d, struct err *err)
  */
 int daemon_wait(struct daemon *d, struct err *err)
 {
+	struct pollfd p = { .fd = d->pid_fd, .events = POLLIN };
 	int status = -1;
 
+	if (!poll(&p, 1, START_SECONDS * 1000)) {
+		err_set(err, "it does not end");
+		return daemon_failed(d, err);
+	}
 	while (waitpid(d->pid, &status, 0) < 0 && errno == EINTR)
 		;
 	gone(d);
@@ -181,23 +216,27 @@ int daemon_wait(struct daemon *d, struct err *err)
  */
 void daemon_stop(struct daemon *d)
 {
-	static const struct timespec step = { .tv_nsec = STOP_STEP_MS * 1000000L };
-	unsigned int ms;
-
 	if (!d->pid)
 		return;
 	pidfd_send_signal(d->pid_fd, SIGTERM, NULL, 0);
-	for (ms = 0; !waitpid(d->pid, NULL, WNOHANG); ms += STOP_STEP_MS) {
-		if (ms >= STOP_MS)
-			pidfd_send_signal(d->pid_fd, SIGKILL, NULL, 0);
-		nanosleep(&step, NULL);
-	}
-	gone(d);
+	end(d, STOP_MS);
 	close(d->log);
 }
 
 /**
- * daemon_ended() - after SIGCHLD: look for a program that has ended by itself
+ * daemon_lost() - a program is of no use any more
+ * @d: the program
+ * @sig: what will end it: SIGKILL if it does not answer, SIGTERM if it has hung up
+ * @wake_fd: eventfd: of the main thread, which will call daemon_ended()
+ */
+void daemon_lost(struct daemon *d, int sig, int wake_fd)
+{
+	atomic_store(&d->lost, sig);
+	eventfd_write(wake_fd, 1);
+}
+
+/**
+ * daemon_ended() - look for a program that has ended, and end what is lost
  * @err: filled: which, and how
  *
  * Return: whether there was one, so that there may be another.
@@ -205,12 +244,17 @@ void daemon_stop(struct daemon *d)
 bool daemon_ended(struct err *err)
 {
 	char how[64], line[200];
+	const char *why;
 	struct daemon *d;
 	int status;
 
 	for (d = running; d; d = d->next) {
-		if (waitpid(d->pid, &status, WNOHANG) != d->pid)
+		why = !d->lost ? "" : d->lost == SIGKILL ? "it did not answer; " : "it hung up; ";
+		if (waitpid(d->pid, &status, WNOHANG) != d->pid) {
+			if (d->lost)
+				pidfd_send_signal(d->pid_fd, d->lost, NULL, 0);
 			continue;
+		}
 		gone(d);
 		last_line(d, line, sizeof(line));
 		close(d->log);
@@ -219,8 +263,8 @@ bool daemon_ended(struct err *err)
 				 strsignal(WTERMSIG(status)));
 		else
 			snprintf(how, sizeof(how), "status %d", WEXITSTATUS(status));
-		err_set(err, "%s has ended (%s), and %s is dead until the machine is started again%s%s",
-			d->name, how, d->serves, *line ? "; it last said: " : "", line);
+		err_set(err, "%s has ended (%s%s), and %s is dead until the machine is started again%s%s",
+			d->name, why, how, d->serves, *line ? "; it last said: " : "", line);
 		return true;
 	}
 	return false;

@@ -356,6 +356,7 @@ int machine_create(struct machine *m, const struct run_config *cfg,
 	m->virtio.socket = m->control.path;
 	m->virtio.pci = &m->pci;
 	m->virtio.ram = &m->ram;
+	m->virtio.wake_fd = m->wake_fd;
 	if (devices_create(&m->virtio, cfg, err) < 0)
 		return -1;
 	add_snapshot_parts(m);
@@ -423,8 +424,7 @@ static void take_signal(struct machine *m, int fd)
 	while (read(fd, &info, sizeof(info)) == sizeof(info)) {
 		switch (info.ssi_signo) {
 		case SIGCHLD:
-			tell_ended(m);
-			break;
+			break;	/* that we look around is enough */
 		case SIGTSTP:
 			term_suspend();
 			raise(SIGSTOP);
@@ -473,8 +473,8 @@ static int wait_for_end(struct machine *m, int signal_fd, struct err *err)
 	};
 	eventfd_t count;
 
-	tell_ended(m);	/* before there was the signalfd */
 	while (!machine_ended(m)) {
+		tell_ended(m);
 		console_poll(&m->console, &fds[3]);
 		control_poll(m, &fds[5]);
 		gdb_poll(&fds[5 + CONTROL_FDS]);

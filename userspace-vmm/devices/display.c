@@ -30,7 +30,7 @@ static int start(struct display *d, const char *name, int listener, int keyboard
 		 int ready, struct err *err)
 {
 	int fds[] = { d->bochs.fd, listener, keyboard, tablet }, ret;
-	char program[PATH_MAX], text[ARRAY_SIZE(fds)][12], byte;
+	char program[PATH_MAX], text[ARRAY_SIZE(fds)][12];
 	char *const argv[] = { program, (char *)name, text[0], text[1], text[2], text[3], NULL };
 	size_t i;
 
@@ -42,10 +42,8 @@ static int start(struct display *d, const char *name, int listener, int keyboard
 	close(listener);
 	close(keyboard);
 	close(tablet);
-	if (!ret && recv(ready, &byte, 1, 0) != 1) {
-		err_set(err, "it ends");
-		ret = daemon_failed(&d->daemon, err);
-	}
+	if (!ret)
+		ret = daemon_ready(&d->daemon, ready, err);
 	if (ret && strstr(err->text, "libvncserver"))
 		err_set(err, "--display needs libvncserver; type: sudo apt install libvncserver1");
 	return ret;

@@ -44,6 +44,7 @@ static int driver_init(struct driver *d, struct err *err)
 	pci_init(&d->pci, NULL, NULL, NULL);
 	d->host.pci = &d->pci;
 	d->host.ram = &d->ram;
+	d->host.wake_fd = -1;
 	bus_add(&d->bus, "pci", PCI_PORTS, PCI_PORTS_SIZE, false, pci_access, &d->pci);
 	bus_add(&d->mmio, "pci", PCI_WINDOW, PCI_WINDOW_SIZE, false, pci_mmio_access,
 		&d->pci);

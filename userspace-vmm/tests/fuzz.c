@@ -110,6 +110,19 @@ int daemon_failed(struct daemon *d, struct err *err)
 	return -1;
 }
 
+void daemon_lost(struct daemon *d, int sig, int wake_fd)
+{
+	(void)wake_fd;
+	d->lost = sig;
+}
+
+int daemon_ready(struct daemon *d, int fd, struct err *err)
+{
+	char byte;
+
+	return read(fd, &byte, 1) == 1 ? 0 : daemon_failed(d, err);
+}
+
 int daemon_wait(struct daemon *d, struct err *err)
 {
 	return daemon_failed(d, err);

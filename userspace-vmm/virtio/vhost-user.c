@@ -4,10 +4,11 @@
  * to a daemon, with descriptors beside them.
  */
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -21,7 +22,7 @@
 #define PROTOCOL_REPLY_ACK 3
 #define PROTOCOL_CONFIG 9
 #define NO_FD 0x100
-#define REPLY_SECONDS 60
+#define REPLY_SECONDS 8		/* pause.c waits longer for a vCPU that waits here */
 
 enum {
 	GET_FEATURES = 1,
@@ -71,51 +72,75 @@ struct message {
 	} body;
 } __attribute__((__packed__));
 
-/* With a timeout on the socket a signal ends it, and so does work that io_uring is done with. */
-static int receive(int fd, void *buf, size_t len)
+/* Signals, of which a vCPU that is to stop gets one after the other, do not move @end. */
+static int receive(int fd, void *buf, size_t len, u64 end)
 {
+	struct pollfd p = { .fd = fd, .events = POLLIN };
 	size_t got = 0;
 	ssize_t n;
+	u64 now;
 
 	while (got < len) {
-		n = recv(fd, (char *)buf + got, len - got, MSG_WAITALL);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -1;
-		if (!n) {
-			errno = EPIPE;
-			return -1;
+		now = monotonic_ns();
+		n = now < end ? poll(&p, 1, (end - now) / 1000000 + 1) : 0;
+		if (n > 0) {
+			n = recv(fd, (char *)buf + got, len - got, MSG_DONTWAIT);
+			if (!n)
+				errno = EPIPE;
+			else if (n > 0)
+				got += n;
+		} else if (!n) {
+			errno = ETIMEDOUT;
 		}
-		got += n;
+		if (n <= 0 && errno != EINTR && errno != EAGAIN)
+			return -1;
 	}
 	return 0;
 }
 
 /* Send; the answer, or the acknowledgment, replaces what was sent. */
-static int talk(struct vhost *v, struct message *m, const int *fds,
-		unsigned int count, bool answer)
+static int exchange(struct vhost *v, struct message *m, const int *fds,
+		    unsigned int count, bool answer)
 {
 	ssize_t len = sizeof(m->head) + m->head.size;
+	u64 end = monotonic_ns() + v->patience * 1000000000ULL;
 	u32 request = m->head.request;
 
 	m->head.flags = VERSION | (answer ? 0 : FLAG_NEED_REPLY);
 	if (send_fds(v->fd, m, len, fds, count, 0) != len)
 		return -1;
-	if (receive(v->fd, &m->head, sizeof(m->head)) < 0)
+	if (receive(v->fd, &m->head, sizeof(m->head), end) < 0)
 		return -1;
 	if (m->head.request != request || !(m->head.flags & FLAG_REPLY) ||
 	    m->head.size > sizeof(m->body)) {
 		errno = EPROTO;
 		return -1;
 	}
-	if (receive(v->fd, &m->body, m->head.size) < 0)
+	if (receive(v->fd, &m->body, m->head.size, end) < 0)
 		return -1;
 	if (!answer && m->body.value) {
 		errno = EREMOTEIO;
 		return -1;
 	}
 	return 0;
+}
+
+/* A refusal is an answer. Else it is asked no more: an answer could come instead of the next one. */
+static int talk(struct vhost *v, struct message *m, const int *fds,
+		unsigned int count, bool answer)
+{
+	int error = EPIPE;
+
+	if (!atomic_load(&v->daemon.lost)) {
+		if (!exchange(v, m, fds, count, answer))
+			return 0;
+		error = errno;
+		if (error != EREMOTEIO)
+			daemon_lost(&v->daemon, error == EPIPE || error == ECONNRESET ? SIGTERM : SIGKILL,
+				    v->dev.host->wake_fd);
+	}
+	errno = error;
+	return -1;
 }
 
 /* Before acknowledgments are agreed on. */
@@ -162,7 +187,6 @@ static int say_hello(struct vhost *v, struct err *err)
  */
 int vhost_user_listen(struct vhost *v, int *listener, struct err *err)
 {
-	struct timeval patience = { .tv_sec = REPLY_SECONDS };
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	socklen_t len = sizeof(addr);
 
@@ -174,8 +198,7 @@ int vhost_user_listen(struct vhost *v, int *listener, struct err *err)
 	    !bind(*listener, (struct sockaddr *)&addr, sizeof(sa_family_t)) &&
 	    !listen(*listener, 1) &&
 	    !getsockname(*listener, (struct sockaddr *)&addr, &len) &&
-	    !connect(v->fd, (struct sockaddr *)&addr, len) &&
-	    !setsockopt(v->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)))
+	    !connect(v->fd, (struct sockaddr *)&addr, len))
 		return 0;
 	err_sys(err, "cannot make a socket");
 	close(*listener);
@@ -198,7 +221,11 @@ int vhost_user_start(struct vhost *v, char *const argv[], const int *fds, unsign
 	if (ret < 0)
 		return -1;
 	v->dev.fd = v->fd;
-	return say_hello(v, err) < 0 ? daemon_failed(&v->daemon, err) : 0;
+	v->patience = START_SECONDS;
+	if (say_hello(v, err) < 0)
+		return daemon_failed(&v->daemon, err);
+	v->patience = REPLY_SECONDS;
+	return 0;
 }
 
 /**
@@ -213,6 +240,7 @@ void vhost_user_event(struct virtio_device *dev)
 	if (recv(dev->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN)
 		return;
 	dev->fd = -1;
+	daemon_lost(&((struct vhost *)dev)->daemon, SIGTERM, dev->host->wake_fd);
 	virtio_broken(dev);
 }
 

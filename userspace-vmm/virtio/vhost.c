@@ -2,7 +2,6 @@
 /*
  * Hand a device's queues to who serves them.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -51,20 +50,7 @@ int vhost_open(struct vhost *v, const char *path, struct err *err)
 
 static int call(struct vhost *v, unsigned long request, void *arg)
 {
-	int ret;
-
-	if (!v->user)
-		return ioctl(v->fd, request, arg);
-	if (v->hung)
-		return -1;
-	ret = vhost_user_call(v, request, arg);
-	v->hung = ret < 0 && errno == EAGAIN;
-	if (v->hung) {
-		v->dev.lost = "what serves it does not answer";
-		fail(0, "%s does not answer, and %s is dead until the machine is started again",
-		     v->daemon.name, v->daemon.serves);
-	}
-	return ret;
+	return v->user ? vhost_user_call(v, request, arg) : ioctl(v->fd, request, arg);
 }
 
 static int set_memory(struct vhost *v)
@@ -150,7 +136,8 @@ void vhost_event(struct virtio_device *dev)
  * vhost_stop() - have the queues of a device not served for now
  * @dev: the device, started
  *
- * Nothing is under way any more when it returns; vhost_start() goes on where it was.
+ * Nothing is under way any more when it returns; vhost_start() goes on where it was. A
+ * daemon that is about to be ended is not asked.
  */
 void vhost_stop(struct virtio_device *dev)
 {
@@ -158,10 +145,14 @@ void vhost_stop(struct virtio_device *dev)
 	struct vhost_vring_state base;
 	unsigned int i;
 
-	for (i = 0; i < v->queues; i++) {
+	for (i = 0; i < v->queues && !(v->user && dev->quit); i++) {
 		base = (struct vhost_vring_state){ .index = i };
-		if (call(v, VHOST_GET_VRING_BASE, &base) >= 0)
-			dev->queue[i].next_avail = base.num;
+		if (call(v, VHOST_GET_VRING_BASE, &base) < 0) {
+			dev->lost = "what serves it does not answer";
+			virtio_broken(dev);
+			return;
+		}
+		dev->queue[i].next_avail = base.num;
 	}
 }
 

@@ -17,7 +17,7 @@
  * @queues: how many are served, from the first one on
  * @offered: features
  * @user: it is a daemon
- * @hung: which has not answered, and is not asked any more
+ * @patience: seconds that an answer of it may take
  * @error: eventfd: the kernel has found a queue broken; -1: none
  */
 struct vhost {
@@ -26,7 +26,7 @@ struct vhost {
 	unsigned int queues;
 	u64 offered;
 	bool user;
-	bool hung;
+	unsigned int patience;
 	struct daemon daemon;
 	int error;
 };

@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,7 +89,8 @@ static void receive(struct net_user *net)
 			return;
 		if (n <= 0) {
 			net->dev.fd = -1;
-			virtio_broken(&net->dev);	/* passt is gone */
+			daemon_lost(&net->daemon, SIGTERM, net->dev.host->wake_fd);
+			virtio_broken(&net->dev);
 			return;
 		}
 		net->in_len += n;
@@ -231,10 +233,8 @@ static int start_passt(struct net_user *net, char *options, struct err *err)
 	ret = daemon_start(&net->daemon, argv, fds, 2, err);
 	close(pair[1]);
 	close(ready[1]);
-	if (!ret && read(ready[0], up, sizeof(up)) <= 0) {
-		err_set(err, "it ends");
-		ret = daemon_failed(&net->daemon, err);
-	}
+	if (!ret)
+		ret = daemon_ready(&net->daemon, ready[0], err);
 	close(ready[0]);
 	return ret;
 }

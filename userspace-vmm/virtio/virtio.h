@@ -160,6 +160,7 @@ struct virtio_host {
 	const char *machine;	/* its name, to derive stable ids from */
 	const char *socket;	/* its control socket; others lie beside it */
 	struct display *display;	/* NULL: none */
+	int wake_fd;		/* eventfd: the main thread's */
 	struct virtio_device *first;
 };
 
