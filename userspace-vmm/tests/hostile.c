@@ -413,9 +413,9 @@ int main(int argc, char **argv)
 		w(d, VIRTIO_PCI_COMMON_STATUS, 1, 0);
 		set_msix(d, 0);
 		d->alive = tries > 0;
-		printf("device=%d resets=%s answers=%s alive=%d\n", d->id, d->resets ? "some" : "none",
+		printf("device=%s resets=%s answers=%s alive=%d\n", d->name, d->resets ? "some" : "none",
 		       d->answers ? "some" : "none", d->alive);
-		fprintf(stderr, "%d: %u resets, %u answers\n", d->id, d->resets, d->answers);
+		fprintf(stderr, "%s: %u resets, %u answers\n", d->name, d->resets, d->answers);
 		munmap((void *)d->bar, BAR_SIZE);
 	}
 	printf("rounds=%u\n", rounds);
