@@ -13,7 +13,7 @@
 #include "machine.h"
 
 #define KICK_AGAIN_NS 20000000L
-#define KICK_TRIES 500		/* 10 seconds */
+#define KICK_TRIES 2000		/* 40 seconds, for who waits for a daemon's answer */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;

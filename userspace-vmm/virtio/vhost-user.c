@@ -22,7 +22,7 @@
 #define PROTOCOL_REPLY_ACK 3
 #define PROTOCOL_CONFIG 9
 #define NO_FD 0x100
-#define REPLY_SECONDS 8		/* pause.c waits longer for a vCPU that waits here */
+#define REPLY_SECONDS 30	/* pause.c waits longer for a vCPU that waits here */
 
 enum {
 	GET_FEATURES = 1,
