@@ -70,6 +70,7 @@ kvm-selftests:
 bench:
 	@scripts/setup bench
 	@scripts/bench $(if $(B),--backend $(B)) $(if $(REPEAT),--repeat $(REPEAT)) $(T)
+	@$(if $(B)$(T),:,scripts/bench --machines --backend svm boot)
 
 bench-growth:
 	@scripts/setup bench
@@ -130,9 +131,10 @@ help:
 	@echo 'make test-more     other kernels, the debug kernel, stock KVM as the oracle'
 	@echo 'make test-clients  programs that were written for KVM, unchanged, on keel'
 	@echo "make kvm-selftests the kernel's own KVM selftests, on stock KVM and on keel"
-	@echo 'make bench         what operations cost, keel beside stock KVM: B=svm,vmx T=pattern'
+	@echo 'make bench         what operations cost, keel beside stock KVM: B=svm,vmx T=pattern;'
+	@echo "                   without these also the start of a machine, beside QEMU's"
 	@echo 'make bench-growth  how that grows with memory, slots, vCPUs, VMs, dirty pages'
-	@echo "make bench-machines what keel run takes beside QEMU's microvm and q35: start, memory, disk, card"
+	@echo "make bench-machines what keel run takes beside QEMU's microvm and q35: all of it, an hour"
 	@echo 'make install       what was built: module (KDIR=...), keel, man pages, udev rule;'
 	@echo '                   DESTDIR, PREFIX'
 	@echo 'make uninstall     take them away again'
