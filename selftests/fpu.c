@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* x87, SSE and AVX state: the guest's own, whatever exits and others do to it. */
 
-
 #include "lib/test.h"
 
 #define ECX1_XSAVE	(1U << 26)
