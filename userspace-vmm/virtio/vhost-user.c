@@ -125,7 +125,7 @@ static int exchange(struct vhost *v, struct message *m, const int *fds,
 	return 0;
 }
 
-/* A refusal is an answer. Else it is asked no more: an answer could come instead of the next one. */
+/* One that did not answer is asked no more: it might still. A refusal is an answer. */
 static int talk(struct vhost *v, struct message *m, const int *fds,
 		unsigned int count, bool answer)
 {

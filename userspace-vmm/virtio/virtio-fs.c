@@ -19,7 +19,7 @@
 #include "vhost.h"
 
 #define QUEUES 2	/* for what is urgent, and for the rest */
-#define PROGRAM "/usr/lib/qemu/virtiofsd"	/* QEMU's, of Debian 12; the one in Rust is in PATH */
+#define PROGRAM "/usr/lib/qemu/virtiofsd"	/* QEMU's; the one in Rust is in PATH */
 #define PLACE "/tmp"	/* where the daemon sees the directory */
 
 struct fs {
