@@ -140,9 +140,10 @@ static void last_line(struct daemon *d, char *line, size_t size)
 static void end(struct daemon *d, unsigned int patience_ms)
 {
 	static const struct timespec step = { .tv_nsec = STOP_STEP_MS * 1000000L };
-	unsigned int ms;
+	u64 start = monotonic_ns(), ms = 0;
 
-	for (ms = 0; !waitpid(d->pid, NULL, WNOHANG) && ms < patience_ms + STOP_MS; ms += STOP_STEP_MS) {
+	while (!waitpid(d->pid, NULL, WNOHANG) && ms < patience_ms + STOP_MS) {
+		ms = (monotonic_ns() - start) / 1000000;
 		if (ms >= patience_ms)
 			pidfd_send_signal(d->pid_fd, SIGKILL, NULL, 0);
 		nanosleep(&step, NULL);
