@@ -37,6 +37,7 @@ static void child(const struct daemon *d, char *const argv[], const int *fds,
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGTSTP, SIG_DFL);
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
 	    dup2(d->log, STDOUT_FILENO) < 0 || dup2(d->log, STDERR_FILENO) < 0)
 		return;
@@ -256,6 +257,9 @@ bool daemon_ended(struct err *err)
 				pidfd_send_signal(d->pid_fd, d->lost, NULL, 0);
 			continue;
 		}
+		/* One that dies of something else hangs up, too. */
+		if (WIFSIGNALED(status) && WTERMSIG(status) != d->lost)
+			why = "";
 		gone(d);
 		last_line(d, line, sizeof(line));
 		close(d->log);

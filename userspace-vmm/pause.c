@@ -98,22 +98,23 @@ int vcpu_stop_all(struct machine *m, struct err *err)
 /**
  * machine_pause() - stop all vCPUs and the guest's clock
  *
- * Main thread. Harmless if it is paused already.
+ * Main thread. Harmless if it is paused already. If it fails the machine runs on.
  */
 int machine_pause(struct machine *m, struct err *err)
 {
 	unsigned int i;
+	int ret = 0;
 
 	for (i = 0; i < m->vcpu_count; i++)
 		atomic_store(&m->vcpus[i].stop, true);
-	for (i = 0; i < m->vcpu_count; i++) {
-		if (wait_out(&m->vcpus[i], err) < 0)
-			return -1;
-	}
-	if (!m->paused && ioctl(m->vm_fd, KVM_GET_CLOCK, &m->clock) < 0)
-		return err_sys(err, "%s: KVM_GET_CLOCK", m->cfg->device);
-	m->paused = true;
-	return 0;
+	for (i = 0; i < m->vcpu_count && !ret; i++)
+		ret = wait_out(&m->vcpus[i], err);
+	if (!ret && !m->paused && ioctl(m->vm_fd, KVM_GET_CLOCK, &m->clock) < 0)
+		ret = err_sys(err, "%s: KVM_GET_CLOCK", m->cfg->device);
+	m->paused |= !ret;
+	for (i = 0; i < m->vcpu_count && !m->paused; i++)
+		vcpu_unpark(&m->vcpus[i]);
+	return ret;
 }
 
 /** machine_resume() - let all vCPUs run, the clock where it was */

@@ -103,20 +103,19 @@ static int exchange(struct vhost *v, struct message *m, const int *fds,
 		    unsigned int count, bool answer)
 {
 	ssize_t len = sizeof(m->head) + m->head.size;
-	u64 end = monotonic_ns() + v->patience * 1000000000ULL;
 	u32 request = m->head.request;
 
 	m->head.flags = VERSION | (answer ? 0 : FLAG_NEED_REPLY);
 	if (send_fds(v->fd, m, len, fds, count, 0) != len)
 		return -1;
-	if (receive(v->fd, &m->head, sizeof(m->head), end) < 0)
+	if (receive(v->fd, &m->head, sizeof(m->head), v->end) < 0)
 		return -1;
 	if (m->head.request != request || !(m->head.flags & FLAG_REPLY) ||
 	    m->head.size > sizeof(m->body)) {
 		errno = EPROTO;
 		return -1;
 	}
-	if (receive(v->fd, &m->body, m->head.size, end) < 0)
+	if (receive(v->fd, &m->body, m->head.size, v->end) < 0)
 		return -1;
 	if (!answer && m->body.value) {
 		errno = EREMOTEIO;
@@ -221,10 +220,10 @@ int vhost_user_start(struct vhost *v, char *const argv[], const int *fds, unsign
 	if (ret < 0)
 		return -1;
 	v->dev.fd = v->fd;
-	v->patience = START_SECONDS;
+	v->end = monotonic_ns() + START_SECONDS * 1000000000ULL;
+	v->patience = REPLY_SECONDS;
 	if (say_hello(v, err) < 0)
 		return daemon_failed(&v->daemon, err);
-	v->patience = REPLY_SECONDS;
 	return 0;
 }
 
@@ -240,6 +239,7 @@ void vhost_user_event(struct virtio_device *dev)
 	if (recv(dev->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN)
 		return;
 	dev->fd = -1;
+	dev->lost = "who serves it is gone";
 	daemon_lost(&((struct vhost *)dev)->daemon, SIGTERM, dev->host->wake_fd);
 	virtio_broken(dev);
 }

@@ -48,6 +48,12 @@ int vhost_open(struct vhost *v, const char *path, struct err *err)
 	return 0;
 }
 
+/* All that is asked of a daemon to start or to stop has to be answered within its time. */
+static void begin(struct vhost *v)
+{
+	v->end = monotonic_ns() + v->patience * 1000000000ULL;
+}
+
 static int call(struct vhost *v, unsigned long request, void *arg)
 {
 	return v->user ? vhost_user_call(v, request, arg) : ioctl(v->fd, request, arg);
@@ -112,6 +118,7 @@ int vhost_start(struct virtio_device *dev)
 	unsigned int i;
 
 	eventfd_read(v->error, &old);	/* of an earlier start */
+	begin(v);
 	if (v->user)
 		features |= 1ULL << VHOST_USER_F_PROTOCOL_FEATURES;
 	if (call(v, VHOST_SET_FEATURES, &features) < 0 || set_memory(v) < 0)
@@ -145,6 +152,7 @@ void vhost_stop(struct virtio_device *dev)
 	struct vhost_vring_state base;
 	unsigned int i;
 
+	begin(v);
 	for (i = 0; i < v->queues && !(v->user && dev->quit); i++) {
 		base = (struct vhost_vring_state){ .index = i };
 		if (call(v, VHOST_GET_VRING_BASE, &base) < 0) {

@@ -17,7 +17,8 @@
  * @queues: how many are served, from the first one on
  * @offered: features
  * @user: it is a daemon
- * @patience: seconds that an answer of it may take
+ * @patience: seconds that it may take to start or to stop
+ * @end: of the time it has for what is asked now (monotonic_ns())
  * @error: eventfd: the kernel has found a queue broken; -1: none
  */
 struct vhost {
@@ -27,6 +28,7 @@ struct vhost {
 	u64 offered;
 	bool user;
 	unsigned int patience;
+	u64 end;
 	struct daemon daemon;
 	int error;
 };

@@ -139,9 +139,12 @@ int fs_create(struct virtio_host *host, const char *arg, struct err *err)
 {
 	struct fs *fs = vhost_add(host, &ops, err);
 	char socket[24];
+	bool qemus = !access(PROGRAM, X_OK);
 	char *const argv[] = {
-		access(PROGRAM, X_OK) ? "virtiofsd" : PROGRAM, "-f",
-		"-o", "source=" PLACE ",xattr", socket, NULL,	/* known to both of them */
+		qemus ? PROGRAM : "virtiofsd", "-f",
+		/* QEMU's also says what is not wrong; the one in Rust does not know the option. */
+		"-o", qemus ? "source=" PLACE ",xattr,log_level=warn" : "source=" PLACE ",xattr",
+		socket, NULL,
 	};
 	int listener;
 
